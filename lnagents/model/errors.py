@@ -1,35 +1,35 @@
 """Every exception that lnagents raises on purpose, as one tree.
 
-    LnagentsError
-    ├── InputError                 bad input from a user; the command line exits with 2
-    │   ├── TopologyError          a topology file
-    │   ├── WorkloadError          a workload file
-    │   └── ConfigError            an agent's configuration
-    ├── LndError                   an answer of a node (mapped from gRPC in `lnagents.lnd`)
-    │   ├── NodeUnavailableError   not reachable, starting or shutting down
-    │   ├── NodeTimeoutError       no answer within the deadline
-    │   ├── PermissionRefusedError the macaroon does not allow the call
-    │   ├── NotFoundError          no such invoice, channel, node or payment
-    │   ├── AlreadyExistsError     for instance a payment hash that was paid before
-    │   ├── InvalidRequestError    the node refused the arguments
-    │   └── WalletLockedError      the wallet waits for its password
-    ├── PaymentError               a payment that cannot be made
-    │   ├── NoRouteError           no route within the limits
-    │   └── LimitExceededError     a money limit forbids it
-    ├── MarketError                L402 trade
-    │   ├── ChallengeError         a 402 answer that cannot be understood
-    │   ├── PriceError             the invoice costs more than the buyer agreed to
-    │   ├── HintInvalidError       a bad signature, scope or age
-    │   └── TokenError             a token that was used, altered or made for something else
-    ├── StoreError                 an agent's database
-    ├── CheckpointError            a checkpoint that does not fit this code or configuration
-    └── TestbedError               a live network
-        ├── ToolchainError         a program that is missing and could not be provided
-        ├── BackendError           a process or container did not do what it was asked
-        ├── PortInUseError         another program listens there
-        ├── NodeDiedError          a process ended by itself; carries its last log lines
-        ├── SettleTimeoutError     the network did not reach the awaited state in time
-        └── AuditError             amounts do not add up
+LnagentsError
+├── InputError                 bad input from a user; the command line exits with 2
+│   ├── TopologyError          a topology file
+│   ├── WorkloadError          a workload file
+│   └── ConfigError            an agent's configuration
+├── LndError                   an answer of a node (mapped from gRPC in `lnagents.lnd`)
+│   ├── NodeUnavailableError   not reachable, starting or shutting down
+│   ├── NodeTimeoutError       no answer within the deadline
+│   ├── PermissionRefusedError the macaroon does not allow the call
+│   ├── NotFoundError          no such invoice, channel, node or payment
+│   ├── AlreadyExistsError     for instance a payment hash that was paid before
+│   ├── InvalidRequestError    the node refused the arguments
+│   └── WalletLockedError      the wallet waits for its password
+├── PaymentError               a payment that cannot be made
+│   ├── NoRouteError           no route within the limits
+│   └── LimitExceededError     a money limit forbids it
+├── MarketError                L402 trade
+│   ├── ChallengeError         a 402 answer that cannot be understood
+│   ├── PriceError             the invoice costs more than the buyer agreed to
+│   ├── HintInvalidError       a bad signature, scope or age
+│   └── TokenError             a token that was used, altered or made for something else
+├── StoreError                 an agent's database
+├── CheckpointError            a checkpoint that does not fit this code or configuration
+└── TestbedError               a live network
+    ├── ToolchainError         a program that is missing and could not be provided
+    ├── BackendError           a process or container did not do what it was asked
+    ├── PortInUseError         another program listens there
+    ├── NodeDiedError          a process ended by itself; carries its last log lines
+    ├── SettleTimeoutError     the network did not reach the awaited state in time
+    └── AuditError             amounts do not add up
 """
 
 

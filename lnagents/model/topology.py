@@ -13,8 +13,8 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, model_validator
 
 from lnagents.model.errors import TopologyError
-from lnagents.model.graph import ChannelPolicy
 from lnagents.model.files import StrictModel, parse_yaml
+from lnagents.model.graph import ChannelPolicy
 from lnagents.model.units import MSAT_PER_SAT, Msat
 
 MIN_CHANNEL_SAT = 20_000
@@ -103,7 +103,7 @@ class ChainSpec(StrictModel):
     """How the private chain behaves."""
 
     block_interval_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """A block is mined at least this often; one that confirms waiting transactions comes at once."""
+    """A block is mined at least this often; waiting transactions are confirmed at once."""
 
 
 class Profile(str, Enum):

@@ -1,0 +1,47 @@
+"""What all commands share: how they print, how they fail, and how they run coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+
+Result = TypeVar("Result")
+
+INPUT_ERROR = 2
+"""Exit code for bad input: nothing was changed."""
+FAILURE = 1
+"""Exit code for everything else that went wrong."""
+
+console = Console()
+"""Standard output, for people."""
+error_console = Console(stderr=True)
+"""Progress and complaints, so that `--json` output stays clean."""
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document, for scripts, instead of text.")
+]
+
+
+def print_json(document: Any) -> None:
+    """Write one JSON document to standard output, undecorated."""
+    json.dump(document, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run one coroutine to its end; Ctrl-C and SIGTERM cancel it, so that it can clean up."""
+
+    async def supervised() -> Result:
+        task = asyncio.ensure_future(coroutine)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
+
+    return asyncio.run(supervised())
