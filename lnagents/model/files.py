@@ -1,4 +1,4 @@
-"""From the text of a user's file to a validated object, or to one sentence that says what is wrong."""
+"""From the text of a user's file to a validated object, or to one sentence that says why not."""
 
 from __future__ import annotations
 
