@@ -1,0 +1,68 @@
+"""How single quantities become features: numbers of about 0 to 1, as small networks like them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lnagents.model.units import Msat, Ppm
+
+FloatArray: TypeAlias = NDArray[np.float32]
+
+Seen = TypeVar("Seen")
+
+
+@dataclass(frozen=True, slots=True)
+class Feature(Generic[Seen]):
+    """One column: what it is called, what it means (unit and range), how it is computed."""
+
+    name: str
+    meaning: str
+    of: Callable[[Seen], float]
+
+
+def rows(features: Sequence[Feature[Seen]], seen: Sequence[Seen]) -> FloatArray:
+    """One row per element of `seen`, one column per feature."""
+    values = [[feature.of(one) for feature in features] for one in seen]
+    return np.array(values, dtype=np.float32).reshape(len(seen), len(features))
+
+
+def log_scale(value: float, top: float) -> float:
+    """0 for 0, 1 for `top`, logarithmic between and beyond; never negative."""
+    return math.log1p(max(0.0, value)) / math.log1p(top)
+
+
+def rate_scale(rate: Ppm) -> float:
+    """A fee rate: 0 for 0 ppm, 1 for 10,000 ppm (1 %), 1.5 for the most that there is."""
+    return log_scale(rate, 10_000)
+
+
+def base_fee_scale(fee: Msat) -> float:
+    """A fee per payment: 0 for 0, 1 for 10,000 msat."""
+    return log_scale(fee, 10_000)
+
+
+def money_scale(amount: Msat) -> float:
+    """Money earned or spent in a round: 0 for 0, 1 for 1,000 sat."""
+    return log_scale(amount, 1_000_000)
+
+
+def count_scale(count: int) -> float:
+    """How often something happened in a round: 0 for never, 1 for 100 times."""
+    return log_scale(count, 100)
+
+
+def flow_scale(amount: Msat, capacity: Msat) -> float:
+    """Volume against capacity: 0 for none, 1 for the whole capacity; fine for small flows."""
+    return log_scale(100.0 * amount / capacity, 100) if capacity > 0 else 0.0
+
+
+def share(part: float, rest: float, *, otherwise: float) -> float:
+    """`part` of `part` + `rest`, 0 to 1; `otherwise` where both are nothing."""
+    whole = part + rest
+    return part / whole if whole > 0 else otherwise
