@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from grpc_tools import protoc
@@ -23,35 +24,44 @@ class ProtoBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         """Generate all stubs; `version` is hatch's name of the kind of build."""
         root = Path(self.root)
         for folder in sorted(path for path in (root / "protos").iterdir() if path.is_dir()):
-            generate(root, folder.name)
+            sources = sorted(folder.glob("*.proto"))
+            if sources:
+                generate(root, folder.name, sources)
 
 
-def generate(root: Path, package: str) -> None:
-    """Generate the stubs of `protos/PACKAGE` afresh.
+def generate(root: Path, package: str, sources: list[Path]) -> None:
+    """Generate the stubs of `protos/PACKAGE`, and remove those whose .proto is gone.
+
+    They are made aside and moved into place, because programs may be importing the old ones.
 
     Raises:
         RuntimeError: protoc refused a file; it has said why on standard error.
     """
+    # Mapped to the place of the stubs, so that these import each other by their real names; a
+    # .proto names its neighbour the same way: `import "lnagents/lnd/stubs/lightning.proto";`.
     virtual = f"lnagents/{package}/stubs"
     target = root / virtual
     target.mkdir(parents=True, exist_ok=True)
-    for old in target.iterdir():
-        if old.is_file():
-            old.unlink()
-    (target / "__init__.py").write_text(f'"""Generated from protos/{package} at build time."""\n')
-    sources = sorted((root / "protos" / package).glob("*.proto"))
-    status = protoc.main(
-        [
-            "protoc",
-            # Maps the folder to the package, so that the stubs import each other by their real names.
-            f"--proto_path={virtual}={root / 'protos' / package}",
-            f"--proto_path={files('grpc_tools') / '_proto'}",
-            f"--python_out={root}",
-            f"--grpc_python_out={root}",
-            f"--mypy_out={root}",
-            f"--mypy_grpc_out={root}",
-            *(f"{virtual}/{source.name}" for source in sources),
-        ]
-    )
-    if status != 0:
-        raise RuntimeError(f"protoc refused protos/{package} (exit {status})")
+    with TemporaryDirectory(dir=root / "lnagents" / package, prefix=".stubs-") as made:
+        status = protoc.main(
+            [
+                "protoc",
+                f"--proto_path={virtual}={root / 'protos' / package}",
+                f"--proto_path={files('grpc_tools') / '_proto'}",
+                f"--python_out={made}",
+                f"--grpc_python_out={made}",
+                f"--mypy_out=quiet:{made}",
+                f"--mypy_grpc_out=quiet:{made}",
+                *(f"{virtual}/{source.name}" for source in sources),
+            ]
+        )
+        if status != 0:
+            raise RuntimeError(f"protoc refused protos/{package} (exit {status})")
+        fresh = Path(made) / virtual
+        (fresh / "__init__.py").write_text(f'"""Generated from protos/{package} when building."""\n')
+        names = {path.name for path in fresh.iterdir()}
+        for path in fresh.iterdir():
+            path.replace(target / path.name)
+    for path in target.iterdir():
+        if path.is_file() and path.name not in names:
+            path.unlink()
