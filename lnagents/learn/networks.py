@@ -1,0 +1,144 @@
+"""The networks: small, on the CPU, and indifferent to the order and number of rows."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lnagents.learn.config import LearnConfig
+
+
+def linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
+    """A linear layer, orthogonal weights times `gain`, no bias at first; no global randomness."""
+    # Made without storage first: the constructor would draw from the global generator.
+    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+    if gain:
+        nn.init.orthogonal_(layer.weight, gain, generator)
+    else:
+        nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class SetEncoder(nn.Module):
+    """DeepSets (Zaheer et al. 2017): each row alone, then the mean and the maximum of all.
+
+    Gives an embedding per row and one of the whole. Every row goes through the same weights and
+    pooling does not know the order, so outputs follow a permutation of the rows.
+    """
+
+    def __init__(
+        self, row_features: int, whole_features: int, hidden: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        gain = math.sqrt(2.0)
+        self.rows = nn.Sequential(
+            linear(row_features, hidden, gain, generator),
+            nn.ReLU(),
+            linear(hidden, hidden, gain, generator),
+            nn.ReLU(),
+        )
+        self.whole = nn.Sequential(
+            linear(2 * hidden + whole_features, hidden, gain, generator), nn.ReLU()
+        )
+
+    def forward(self, rows: Tensor, whole: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings [batch, rows, hidden] and [batch, hidden].
+
+        Args:
+            rows: [batch, rows, row features].
+            whole: [batch, whole features].
+            mask: [batch, rows], 1 for real rows, 0 for padding.
+        """
+        embedded = self.rows(rows) * mask.unsqueeze(-1)
+        count = mask.sum(1, keepdim=True).clamp(min=1.0)
+        mean = embedded.sum(1) / count
+        # Embeddings are not negative, so the zeros of padding never win where they should not.
+        top = embedded.amax(1) if embedded.shape[1] else torch.zeros_like(mean)
+        return embedded, self.whole(torch.cat((mean, top, whole), -1))
+
+
+class ChannelActor(nn.Module):
+    """A normal distribution per channel and action; its sample goes through tanh to be bounded.
+
+    The last layer starts at zero, so a fresh actor's mean is 0: keep the fees that are set.
+    """
+
+    def __init__(self, config: LearnConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        hidden, actions = config.hidden, len(config.actions)
+        self.encoder = SetEncoder(
+            len(config.channel_features), len(config.node_features), hidden, generator
+        )
+        self.head = nn.Sequential(
+            linear(2 * hidden, hidden, math.sqrt(2.0), generator),
+            nn.ReLU(),
+            linear(hidden, actions, 0.0, generator),
+        )
+        self.log_deviation = nn.Parameter(
+            torch.full((actions,), math.log(config.initial_deviation))
+        )
+        self.least = math.log(config.min_deviation)
+        self.most = math.log(config.max_deviation)
+
+    def forward(self, rows: Tensor, whole: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean [batch, rows, actions] and standard deviation [actions], before the bound."""
+        embedded, context = self.encoder(rows, whole, mask)
+        spread = context.unsqueeze(1).expand(-1, rows.shape[1], -1)
+        mean = self.head(torch.cat((embedded, spread), -1))
+        return mean, self.log_deviation.clamp(self.least, self.most).exp()
+
+
+class ChannelCritic(nn.Module):
+    """What the future is worth from here, in normalised units; starts at 0."""
+
+    def __init__(self, config: LearnConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.encoder = SetEncoder(
+            len(config.channel_features), len(config.node_features), config.hidden, generator
+        )
+        self.last = linear(config.hidden, 1, 0.0, generator)
+
+    def forward(self, rows: Tensor, whole: Tensor, mask: Tensor) -> Tensor:
+        """[batch]."""
+        _, context = self.encoder(rows, whole, mask)
+        value: Tensor = self.last(context)
+        return value.squeeze(-1)
+
+
+class RouteActor(nn.Module):
+    """Log odds of each candidate: the prior's, plus a correction that starts at zero.
+
+    A candidate is judged by its own features and by what else there is to choose from.
+    """
+
+    def __init__(self, config: LearnConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        features, hidden = len(config.route_features), config.hidden
+        self.prior = config.route_features.index(config.route_prior)
+        self.encoder = SetEncoder(features, 0, hidden, generator)
+        self.correction = linear(2 * hidden, 1, 0.0, generator)
+
+    def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """[batch, candidates]; minus infinity for padding."""
+        embedded, context = self.encoder(rows, rows.new_zeros(rows.shape[0], 0), mask)
+        spread = context.unsqueeze(1).expand(-1, rows.shape[1], -1)
+        correction: Tensor = self.correction(torch.cat((embedded, spread), -1)).squeeze(-1)
+        return (rows[..., self.prior] + correction).masked_fill(mask == 0.0, -torch.inf)
+
+
+class RouteCritic(nn.Module):
+    """What the best use of these candidates brings, in normalised units; starts at 0."""
+
+    def __init__(self, config: LearnConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.encoder = SetEncoder(len(config.route_features), 0, config.hidden, generator)
+        self.last = linear(config.hidden, 1, 0.0, generator)
+
+    def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """[batch]."""
+        _, context = self.encoder(rows, rows.new_zeros(rows.shape[0], 0), mask)
+        value: Tensor = self.last(context)
+        return value.squeeze(-1)

@@ -1,0 +1,86 @@
+"""One agent's learner, fed round by round and payment by payment while the network runs."""
+
+from __future__ import annotations
+
+from lnagents.learn import checkpoint
+from lnagents.learn.channels import ChannelLearner
+from lnagents.learn.config import LearnConfig
+from lnagents.learn.experience import (
+    Action,
+    ChannelArrays,
+    FloatArray,
+    RouteChoice,
+    UpdateReport,
+)
+from lnagents.learn.routes import RouteLearner
+
+
+class OnlineLearner:
+    """Fees by PPO over rounds, routes by PPO over attempts.
+
+    The same seed and the same inputs give the same outputs bit for bit (with the same number of
+    torch threads), also across `save` and `load`. Calls must not overlap: it is no thread-safe
+    object, but may live in a thread of its own.
+    """
+
+    def __init__(self, config: LearnConfig, seed: int) -> None:
+        self.config = config
+        self.seed = seed
+        self._channels = ChannelLearner(config, 2 * seed)
+        self._routes = RouteLearner(config, 2 * seed + 1)
+
+    def act(self, observation: ChannelArrays, *, explore: bool) -> Action:
+        """One step per channel and action; `explore` adds noise and opens a step to learn from.
+
+        Raises:
+            ValueError: the arrays do not fit the configuration or are not finite.
+        """
+        return self._channels.act(observation, explore=explore)
+
+    def reward(self, value: float) -> UpdateReport | None:
+        """Close the step that `act` opened; every `config.horizon` rounds this learns.
+
+        Passed over if no step is open, as after `act(explore=False)`.
+
+        Raises:
+            ValueError: the reward is not finite.
+        """
+        return self._channels.reward(value)
+
+    def choose_route(self, features: FloatArray, *, explore: bool) -> RouteChoice:
+        """Choose one of the rows: drawn by their odds if `explore`, else the best.
+
+        Raises:
+            ValueError: there is no row, or the array does not fit the configuration.
+        """
+        return self._routes.choose(features, explore=explore)
+
+    def route_outcome(self, token: int, return_: float) -> UpdateReport | None:
+        """Say what a choice brought; every `config.route_horizon` outcomes this learns.
+
+        Outcomes may come in any order; a token that is not pending is passed over.
+
+        Raises:
+            ValueError: the return is not finite.
+        """
+        return self._routes.outcome(token, return_)
+
+    def save(self) -> bytes:
+        """A checkpoint from which `load` continues bit for bit."""
+        state = {"channels": self._channels.state(), "routes": self._routes.state()}
+        return checkpoint.pack(self.config, self.seed, state)
+
+    def load(self, data: bytes) -> None:
+        """Continue where `save` was called; on an error nothing has changed.
+
+        Raises:
+            CheckpointError: not a checkpoint, of another version, or of networks with other
+                features, actions or sizes.
+        """
+        seed, state = checkpoint.unpack(data, self.config)
+        channels = ChannelLearner(self.config, 2 * seed)
+        routes = RouteLearner(self.config, 2 * seed + 1)
+        with checkpoint.broken_state_refused():
+            channels.restore(state["channels"])
+            routes.restore(state["routes"])
+        self.seed, self._channels, self._routes = seed, channels, routes

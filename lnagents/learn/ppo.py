@@ -1,0 +1,98 @@
+"""Proximal policy optimisation as functions of tensors (Schulman et al. 2016, 2017)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def advantages(
+    rewards: Sequence[float],
+    values: Sequence[float],
+    last_value: float,
+    discount: float,
+    trace_decay: float,
+) -> list[float]:
+    """Generalised advantage estimates of consecutive steps that do not end.
+
+    Args:
+        rewards: what each step brought.
+        values: the critic's estimate before each step, in the rewards' unit.
+        last_value: its estimate after the last step.
+        discount: weight of what comes one step later.
+        trace_decay: 0 trusts the critic after one step, 1 only what really came.
+
+    Raises:
+        ValueError: the numbers of rewards and values differ.
+    """
+    if len(rewards) != len(values):
+        raise ValueError(f"{len(rewards)} rewards, but {len(values)} values")
+    following = [*values[1:], last_value]
+    estimate, estimates = 0.0, []
+    for reward, value, after in reversed(list(zip(rewards, values, following, strict=True))):
+        surprise = reward + discount * after - value
+        estimate = surprise + discount * trace_decay * estimate
+        estimates.append(estimate)
+    return estimates[::-1]
+
+
+def standardised(values: Tensor) -> Tensor:
+    """Mean 0 and standard deviation 1; zeros if all are equal."""
+    centred = values - values.mean()
+    deviation = centred.square().mean().sqrt()
+    return centred / deviation if deviation > 1e-8 else torch.zeros_like(values)
+
+
+def normal_log_prob(sample: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """Log density of a normal distribution, summed over the last axis."""
+    scaled = (sample - mean) / deviation
+    density = -0.5 * scaled.square() - deviation.log() - 0.5 * math.log(2.0 * math.pi)
+    return density.sum(-1)
+
+
+def normal_entropy(deviation: Tensor) -> Tensor:
+    """Entropy in nats of a normal distribution, summed over the last axis."""
+    return (deviation.log() + 0.5 * math.log(2.0 * math.pi * math.e)).sum(-1)
+
+
+def clipped_objective(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """PPO's surrogate per decision, to be maximised: no reward for leaving the trusted region."""
+    ratio = log_ratio.exp()
+    return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
+
+
+def divergence(log_ratio: Tensor) -> Tensor:
+    """Estimate per decision of KL(old || new), never negative (Schulman's k3 estimator)."""
+    return log_ratio.exp() - 1.0 - log_ratio
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the entries whose mask is 1."""
+    return (values * mask).sum() / mask.sum().clamp(min=1.0)
+
+
+def optimiser(actor: nn.Module, critic: nn.Module, learning_rate: float) -> torch.optim.Adam:
+    """One Adam over both networks."""
+    return torch.optim.Adam([*actor.parameters(), *critic.parameters()], learning_rate)
+
+
+def descend(
+    loss: Tensor,
+    optimiser: torch.optim.Optimizer,
+    actor: nn.Module,
+    critic: nn.Module,
+    max_gradient_norm: float,
+) -> float:
+    """One step of `optimiser`; the norm of the actor's gradient before it was clipped.
+
+    The networks are clipped apart: a critic that is far off must not silence the actor.
+    """
+    optimiser.zero_grad()
+    torch.autograd.backward(loss)
+    norm = nn.utils.clip_grad_norm_(actor.parameters(), max_gradient_norm)
+    nn.utils.clip_grad_norm_(critic.parameters(), max_gradient_norm)
+    optimiser.step()
+    return float(norm)
