@@ -144,10 +144,10 @@ def to_html(experiment: Experiment, comparisons: Sequence[Comparison]) -> str:
         f'<p class="summary">{escape(summarise(comparisons))}</p>',
         "<h2>Both runs</h2>",
         _comparison_table(comparisons),
-        '<p class="note">Both runs make the same payments on the same network, restored to the '
-        "same state in between. The interval resamples the paired payments; it does not cover that a "
-        "whole run could come out otherwise, for which several seeds are needed. Routers and "
-        "senders are agents of one network: fees move satoshi between them.</p>",
+        '<p class="note">Both runs make the same payments on the same network, restored to '
+        "the same state in between. The interval resamples the paired payments; it does not cover "
+        "that a whole run could come out otherwise, for which several seeds are needed. Routers "
+        "and senders are agents of one network: fees move satoshi between them.</p>",
         "<h2>The network</h2>",
         _chart(draw.network(experiment.topology), "network"),
         "<h2>The agents</h2>",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lnagents.evaluate.record import RunRecord
 from lnagents.model.payment import PaymentOutcome
@@ -18,6 +19,68 @@ BOOTSTRAP_SAMPLES = 2_000
 
 CONFIDENCE = 0.95
 
+Floats: TypeAlias = NDArray[np.float64]
+
+
+class _Payments:
+    """Outcomes as columns, float64 [..., payments]; indexing resamples all of them alike."""
+
+    def __init__(
+        self, settled: Floats, amount: Floats, fee: Floats, failed: Floats, seconds: Floats
+    ) -> None:
+        self.settled = settled
+        self.amount = amount
+        self.fee = fee
+        self.failed = failed
+        self.seconds = seconds
+
+    @classmethod
+    def of(cls, outcomes: Sequence[PaymentOutcome]) -> _Payments:
+        """Columns in the order of the workload."""
+        rows = [
+            (o.settled, o.amount_msat, o.fee_msat, o.failed_attempts, o.seconds)
+            for o in sorted(outcomes, key=lambda o: o.index)
+        ]
+        columns = np.array(rows, dtype=np.float64).reshape(len(rows), 5).T
+        return cls(*columns)
+
+    def take(self, draws: NDArray[np.int64]) -> _Payments:
+        """The payments at `draws` [samples, payments]."""
+        columns = (self.settled, self.amount, self.fee, self.failed, self.seconds)
+        return _Payments(*(column[draws] for column in columns))
+
+    @property
+    def volume(self) -> Floats:
+        """Delivered msat."""
+        delivered: Floats = (self.settled * self.amount).sum(-1)
+        return delivered
+
+    @property
+    def fees(self) -> Floats:
+        """Paid msat."""
+        paid: Floats = (self.settled * self.fee).sum(-1)
+        return paid
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    """Element by element; NaN where there is nothing to divide by."""
+    below = np.asarray(below, dtype=np.float64)
+    return np.divide(above, below, out=np.full_like(below, math.nan), where=below > 0)
+
+
+def _count(payments: _Payments) -> Floats:
+    return np.full(payments.settled.shape[:-1], payments.settled.shape[-1], dtype=np.float64)
+
+
+def _median_seconds(payments: _Payments) -> Floats:
+    """Median over the settled ones; NaN where none settled."""
+    ordered = np.sort(np.where(payments.settled > 0, payments.seconds, math.inf), axis=-1)
+    count = payments.settled.sum(-1).astype(np.int64)
+    middle = np.maximum(count[..., None] - 1, 0)
+    low = np.take_along_axis(ordered, middle // 2, -1)[..., 0]
+    high = np.take_along_axis(ordered, (middle + 1) // 2, -1)[..., 0]
+    return np.where(count > 0, (low + high) / 2.0, math.nan)
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -27,49 +90,35 @@ class Figure:
     title: str
     unit: str
     higher_is_better: bool
-    of: Callable[[Sequence[PaymentOutcome]], float]
-
-
-def _success_rate(outcomes: Sequence[PaymentOutcome]) -> float:
-    return 100.0 * sum(o.settled for o in outcomes) / len(outcomes) if outcomes else math.nan
-
-
-def _volume(outcomes: Sequence[PaymentOutcome]) -> float:
-    return sum(o.amount_msat for o in outcomes if o.settled) / MSAT_PER_SAT
-
-
-def _volume_share(outcomes: Sequence[PaymentOutcome]) -> float:
-    asked = sum(o.amount_msat for o in outcomes)
-    return 100.0 * sum(o.amount_msat for o in outcomes if o.settled) / asked if asked else math.nan
-
-
-def _fees(outcomes: Sequence[PaymentOutcome]) -> float:
-    return sum(o.fee_msat for o in outcomes if o.settled) / MSAT_PER_SAT
-
-
-def _fee_rate(outcomes: Sequence[PaymentOutcome]) -> float:
-    volume = sum(o.amount_msat for o in outcomes if o.settled)
-    return 1e6 * sum(o.fee_msat for o in outcomes if o.settled) / volume if volume else math.nan
-
-
-def _failed_attempts(outcomes: Sequence[PaymentOutcome]) -> float:
-    return sum(o.failed_attempts for o in outcomes) / len(outcomes) if outcomes else math.nan
-
-
-def _latency(outcomes: Sequence[PaymentOutcome]) -> float:
-    seconds = [o.seconds for o in outcomes if o.settled]
-    return 1_000.0 * median(seconds) if seconds else math.nan
+    of: Callable[[_Payments], Floats]
 
 
 FIGURES: tuple[Figure, ...] = (
-    Figure("success_rate", "Payments settled", "%", True, _success_rate),
-    Figure("volume_share", "Volume delivered", "% of asked", True, _volume_share),
-    Figure("volume_sat", "Volume delivered", "sat", True, _volume),
-    Figure("routing_fees_sat", "Fees earned by routers", "sat", True, _fees),
-    Figure("fee_rate_ppm", "What senders paid per volume", "ppm", False, _fee_rate),
-    Figure("failed_attempts", "Failed attempts per payment", "", False, _failed_attempts),
-    Figure("latency_ms", "Median time to settle", "ms", False, _latency),
-)
+    Figure(
+        "success_rate", "Payments settled", "%", True,
+        lambda p: 100.0 * _ratio(p.settled.sum(-1), _count(p)),
+    ),
+    Figure(
+        "volume_share", "Volume delivered", "% of asked", True,
+        lambda p: 100.0 * _ratio(p.volume, p.amount.sum(-1)),
+    ),
+    Figure("volume_sat", "Volume delivered", "sat", True, lambda p: p.volume / MSAT_PER_SAT),
+    Figure(
+        "routing_fees_sat", "Fees earned by routers", "sat", True,
+        lambda p: p.fees / MSAT_PER_SAT,
+    ),
+    Figure(
+        "fee_rate_ppm", "What senders paid per volume", "ppm", False,
+        lambda p: 1e6 * _ratio(p.fees, p.volume),
+    ),
+    Figure(
+        "failed_attempts", "Failed attempts per payment", "", False,
+        lambda p: _ratio(p.failed.sum(-1), _count(p)),
+    ),
+    Figure(
+        "latency_ms", "Median time to settle", "ms", False, lambda p: 1e3 * _median_seconds(p)
+    ),
+)  # fmt: skip
 """What is compared. Routers' fees and senders' costs are the same satoshi seen from both sides."""
 
 
@@ -98,8 +147,9 @@ class Comparison:
 
 
 def figures(record: RunRecord) -> dict[str, float]:
-    """All figures of one run, by key."""
-    return {figure.key: figure.of(record.outcomes) for figure in FIGURES}
+    """All figures of one run, by key; NaN where the run has no data for one."""
+    payments = _Payments.of(record.outcomes)
+    return {figure.key: float(figure.of(payments)) for figure in FIGURES}
 
 
 def compare(baseline: RunRecord, agents: RunRecord, seed: int) -> tuple[Comparison, ...]:
@@ -112,22 +162,19 @@ def compare(baseline: RunRecord, agents: RunRecord, seed: int) -> tuple[Comparis
     Raises:
         ValueError: the runs did not make the same payments.
     """
-    first = sorted(baseline.outcomes, key=lambda o: o.index)
-    second = sorted(agents.outcomes, key=lambda o: o.index)
-    if [o.index for o in first] != [o.index for o in second]:
+    if {o.index for o in baseline.outcomes} != {o.index for o in agents.outcomes}:
         raise ValueError("the two runs did not make the same payments")
-    draws = np.random.default_rng(seed).integers(len(first), size=(BOOTSTRAP_SAMPLES, len(first)))
-    resampled: dict[str, list[float]] = {figure.key: [] for figure in FIGURES}
-    for draw in draws:
-        ones = [first[i] for i in draw]
-        twos = [second[i] for i in draw]
-        for figure in FIGURES:
-            resampled[figure.key].append(figure.of(twos) - figure.of(ones))
-    tail = 50.0 * (1.0 - CONFIDENCE)
+    first, second = _Payments.of(baseline.outcomes), _Payments.of(agents.outcomes)
+    count = len(baseline.outcomes)
+    draws = np.random.default_rng(seed).integers(count, size=(BOOTSTRAP_SAMPLES, count))
+    ones, twos = first.take(draws), second.take(draws)
+    tail = (1.0 - CONFIDENCE) / 2.0
     rows = []
     for figure in FIGURES:
-        low, high = np.nanpercentile(resampled[figure.key], [tail, 100.0 - tail])
-        before, after = figure.of(first), figure.of(second)
+        before, after = float(figure.of(first)), float(figure.of(second))
+        differences = figure.of(twos) - figure.of(ones)
+        known = differences[~np.isnan(differences)]
+        low, high = np.quantile(known, [tail, 1.0 - tail]) if known.size else (math.nan, math.nan)
         rows.append(
             Comparison(
                 figure.key, figure.title, figure.unit, figure.higher_is_better,
