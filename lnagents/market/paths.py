@@ -11,7 +11,7 @@ import re
 import secrets
 from dataclasses import dataclass
 
-from lnagents.model.errors import MarketError
+from lnagents.model.errors import NotForSaleError
 from lnagents.model.units import (
     Msat,
     NodeKey,
@@ -50,14 +50,14 @@ class LiquidityRequest:
         """The path that asks for this; the same for equal requests.
 
         Raises:
-            MarketError: a field is out of range.
+            NotForSaleError: a field is out of range.
         """
         path = (
             f"{LIQUIDITY_PREFIX}{format_short_channel_id(self.scid)}"
             f"/{self.source}/{self.amount_msat}/{self.nonce}"
         )
         if parse_path(path) != self:
-            raise MarketError(f"{self} cannot be asked for")
+            raise NotForSaleError(f"{self} cannot be asked for")
         return path
 
 
@@ -65,24 +65,24 @@ def parse_path(path: str) -> LiquidityRequest:
     """The request that `path` stands for; every request has one spelling only.
 
     Raises:
-        MarketError: nothing is sold under this path.
+        NotForSaleError: nothing is sold under this path.
     """
     if len(path) > MAX_PATH_LENGTH:
-        raise MarketError(f"a path of {len(path)} characters is longer than {MAX_PATH_LENGTH}")
+        raise NotForSaleError(f"a path of {len(path)} characters is longer than {MAX_PATH_LENGTH}")
     fields = path.removeprefix(LIQUIDITY_PREFIX).split("/")
     if not path.startswith(LIQUIDITY_PREFIX) or len(fields) != 4:
-        raise MarketError(f"nothing is sold under {path!r}")
+        raise NotForSaleError(f"nothing is sold under {path!r}")
     channel, source, amount, nonce = fields
     try:
         scid = parse_short_channel_id(channel)
     except ValueError as exc:
-        raise MarketError(str(exc)) from exc
+        raise NotForSaleError(str(exc)) from exc
     if format_short_channel_id(scid) != channel:
-        raise MarketError(f"{channel!r} is not a short channel id such as 103x1x0")
+        raise NotForSaleError(f"{channel!r} is not a short channel id such as 103x1x0")
     if not _NODE_KEY.fullmatch(source):
-        raise MarketError(f"{source!r} is not a node's key")
+        raise NotForSaleError(f"{source!r} is not a node's key")
     if not _AMOUNT.fullmatch(amount) or int(amount) > MAX_AMOUNT_MSAT:
-        raise MarketError(f"{amount!r} is not an amount in msat")
+        raise NotForSaleError(f"{amount!r} is not an amount in msat")
     if not _NONCE.fullmatch(nonce):
-        raise MarketError(f"{nonce!r} is not a nonce of 32 hex digits")
+        raise NotForSaleError(f"{nonce!r} is not a nonce of 32 hex digits")
     return LiquidityRequest(scid, source, int(amount), nonce)

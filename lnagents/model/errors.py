@@ -17,6 +17,7 @@ LnagentsError
 │   ├── NoRouteError           no route within the limits
 │   └── LimitExceededError     a money limit forbids it
 ├── MarketError                L402 trade
+│   ├── NotForSaleError        nothing is sold under this path, or not any more
 │   ├── ChallengeError         a 402 answer that cannot be understood
 │   ├── PriceError             the invoice costs more than the buyer agreed to
 │   ├── HintInvalidError       a bad signature, scope or age
@@ -104,6 +105,10 @@ class LimitExceededError(PaymentError):
 
 class MarketError(LnagentsError):
     """Something in an L402 trade failed."""
+
+
+class NotForSaleError(MarketError):
+    """Nothing is sold under this path, or not any more."""
 
 
 class ChallengeError(MarketError):
