@@ -1,6 +1,6 @@
 """The command line, `lnagents`: a thin skin over the library.
 
-One module per group of commands; each imports what it needs when it runs, so that `--help` is quick.
+One module per group of commands; each imports what it needs when it runs, so `--help` is quick.
 """
 
 from lnagents.cli.app import main

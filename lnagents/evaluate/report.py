@@ -52,6 +52,11 @@ class Experiment:
         return self.baseline, self.agents
 
     @property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The runs held against each other, the same at every call."""
+        return compare(self.baseline, self.agents, self.seed)
+
+    @property
     def names(self) -> list[str]:
         """The nodes, in the topology's order."""
         return [node.name for node in self.topology.nodes]
@@ -63,7 +68,7 @@ def write_report(experiment: Experiment, directory: Path) -> tuple[Path, Path]:
     Blocking; each file appears whole or not at all.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    comparisons = compare(experiment.baseline, experiment.agents, experiment.seed)
+    comparisons = experiment.comparisons
     page, data = directory / "report.html", directory / "report.json"
     _write_whole(page, to_html(experiment, comparisons))
     _write_whole(data, _json(to_document(experiment, comparisons)))
