@@ -148,7 +148,7 @@ async def build(recipe: Recipe, progress: Progress) -> cache.Entry:
         timeout=DOWNLOAD_SECONDS,
         environment=environment,
         directory=recipe.directory,
-        on_error_line=_count(lambda count: tell(f"downloaded {count} modules"), "downloading"),
+        on_error_line=_count(lambda count: tell("downloading modules", count), "downloading"),
     )
     total = len(listing.split())
     tell("building", 0, total)
@@ -220,10 +220,15 @@ async def _provide_go(needed: Version, progress: Progress) -> tuple[Path, dict[s
     return entry.directory / "go" / "bin" / "go", {"GOROOT": ""}
 
 
-def _installer() -> tuple[str, ...]:
-    """The command that installs Python packages here: uv beside us or on PATH, else pip."""
+def uv_program() -> str | None:
+    """The uv beside this Python or on PATH, if there is one."""
     beside = Path(sys.executable).with_name("uv")
-    uv = str(beside) if beside.exists() else shutil.which("uv")
+    return str(beside) if beside.exists() else shutil.which("uv")
+
+
+def _installer() -> tuple[str, ...]:
+    """The command that installs Python packages here."""
+    uv = uv_program()
     if uv is not None:
         return (uv, "pip", "install", "--python", sys.executable)
     return (sys.executable, "-m", "pip", "install")

@@ -14,11 +14,13 @@ class ProgressEvent:
     """`bitcoin`, `lnd`, `aperture` or `go`."""
     message: str
     done: int = 0
+    """How much of the step is done, in its own unit."""
     total: int = 0
-    """Of `done`; 0 when it is not known how much there is."""
+    """How much there is; 0 when that is not known."""
 
     def __str__(self) -> str:
-        count = f" ({self.done}/{self.total})" if self.total else ""
+        of_total = f"/{self.total}" if self.total else ""
+        count = f" ({self.done}{of_total})" if self.done else ""
         return f"{self.product}: {self.message}{count}"
 
 

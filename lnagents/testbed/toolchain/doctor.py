@@ -1,0 +1,227 @@
+"""Looks at a machine: what a network needs, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import sys
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import yaml
+
+from lnagents.model.errors import ToolchainError
+from lnagents.testbed.data import data_directory
+from lnagents.testbed.toolchain import cache, golang
+from lnagents.testbed.toolchain.processes import run_program
+from lnagents.testbed.toolchain.programs import Product, parse_version, version_text
+from lnagents.testbed.toolchain.provide import find
+
+GIB = 1 << 30
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the tmpfs that every Linux has
+NEEDED_TMPFS_BYTES = GIB
+"""Room for the data of 50 nodes with some history; without it, data goes to the disk."""
+NEEDED_DISK_BYTES, WANTED_DISK_BYTES = GIB // 2, 5 * GIB
+"""To run, and to build everything from nothing: 3 GB of Go's caches and 0.3 GB of programs."""
+NEEDED_MEMORY_BYTES, WANTED_MEMORY_BYTES = 2 * GIB, 4 * GIB
+"""Of the default network with 7 LND (about 92 MB each), and with 7 learning agents beside them."""
+NEWEST_PYTHON = (3, 13)
+OLDEST_PYTHON = (3, 11)
+PROBE_SECONDS = 20.0
+
+
+class Status(str, Enum):
+    """How one requirement stands."""
+
+    OK = "ok"
+    WARNING = "warning"
+    """Something is slower or left out."""
+    FAILED = "failed"
+    """No network can run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One requirement."""
+
+    name: str
+    status: Status
+    found: str
+    """What is there."""
+    advice: str = ""
+    """What to do about it; empty when nothing has to be done."""
+
+
+async def examine() -> tuple[Check, ...]:
+    """Check everything; starts, fetches and changes nothing.
+
+    Raises:
+        TestbedError: the data files of the installation are missing.
+    """
+    products = await asyncio.gather(*(_check_product(product) for product in Product))
+    complete = all(check.status is not Status.FAILED for check in products)
+    go, docker, resources = await asyncio.gather(
+        _check_go(complete), _check_docker(), asyncio.to_thread(_check_resources, complete)
+    )
+    return (check_python(sys.version_info[:2]), _check_uv(), *products, go, *resources, *docker)
+
+
+def check_python(version: tuple[int, int]) -> Check:
+    """Whether this Python is one that lnagents is made for."""
+    found = version_text(version)
+    if OLDEST_PYTHON <= version <= NEWEST_PYTHON:
+        return Check("python", Status.OK, found)
+    span = f"{version_text(OLDEST_PYTHON)} to {version_text(NEWEST_PYTHON)}"
+    return Check("python", Status.FAILED, found, f"install Python {span}")
+
+
+def check_room(name: str, free: int, needed: int, wanted: int, advice: str) -> Check:
+    """Whether `free` bytes reach what is `needed` to run and `wanted` to run well."""
+    found = f"{free / GIB:.1f} GiB free"
+    if free < needed:
+        return Check(name, Status.FAILED, found, f"{advice}; {needed / GIB:.1f} GiB are needed")
+    if free < wanted:
+        return Check(name, Status.WARNING, found, f"{advice}; {wanted / GIB:.0f} GiB are better")
+    return Check(name, Status.OK, found)
+
+
+def check_ports(ports: list[int]) -> Check:
+    """Whether nothing listens on `ports` of 127.0.0.1."""
+    taken = [port for port in ports if not _is_free(port)]
+    if taken:
+        numbers = ", ".join(map(str, taken))
+        advice = "stop what listens there, or bring the containers down if they are this network's"
+        return Check("ports", Status.WARNING, f"in use: {numbers}", f"for Docker Compose: {advice}")
+    return Check("ports", Status.OK, f"{len(ports)} free" if ports else "free ones are chosen")
+
+
+def published_ports(compose_file: str) -> list[int]:
+    """The ports of this machine that the services in the text of a Compose file ask for."""
+    services = yaml.safe_load(compose_file).get("services", {})
+    entries = [entry for service in services.values() for entry in service.get("ports", [])]
+    ports = [
+        entry.get("published", 0) if isinstance(entry, dict) else str(entry).split(":")[-2]
+        for entry in entries
+    ]
+    return sorted({int(port) for port in ports} - {0})
+
+
+async def _check_product(product: Product) -> Check:
+    name = " and ".join(product.program_names)
+    try:
+        programs = await find(product)
+    except ToolchainError as exc:
+        return Check(name, Status.FAILED, str(exc), "run `lnagents setup`, which provides it")
+    first = programs[product.program_names[0]]
+    found = f"{first.version} from the {first.origin.value}, {first.path}"
+    if product is Product.LND and not first.has_dev_build:
+        advice = (
+            "works; networks start slower than with the build of `lnagents setup`, which is used"
+            " when PATH has none"
+        )
+        return Check(name, Status.WARNING, f"{found} (a stock build)", advice)
+    return Check(name, Status.OK, found)
+
+
+async def _check_go(complete: bool) -> Check:
+    recipes = golang.RECIPES.values()
+    texts = [await asyncio.to_thread((r.directory / "go.mod").read_text) for r in recipes]
+    needed = max(golang.needed_go(text) for text in texts)
+    on_path = await golang.go_on_path()
+    if on_path is not None and on_path[1] >= needed:
+        return Check("go", Status.OK, f"{version_text(on_path[1])} from the path, {on_path[0]}")
+    found = "not on PATH" if on_path is None else f"{version_text(on_path[1])} on PATH"
+    if complete:
+        return Check("go", Status.OK, f"{found}, and nothing is left to build")
+    advice = f"nothing to do: `lnagents setup` fetches one ({version_text(needed)} is needed)"
+    return Check("go", Status.WARNING, found, advice)
+
+
+def _check_uv() -> Check:
+    uv = golang.uv_program()
+    if uv is not None:
+        return Check("uv", Status.OK, uv)
+    return Check("uv", Status.WARNING, "not found", "`make` fetches it; pip is used instead")
+
+
+def _check_resources(complete: bool) -> list[Check]:
+    root = cache.cache_root()
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    disk = shutil.disk_usage(existing).free
+    wanted = NEEDED_DISK_BYTES if complete else WANTED_DISK_BYTES
+    compose_file = data_directory().parent / "docker-compose.regtest.yml"
+    return [
+        check_ports(published_ports(compose_file.read_text()) if compose_file.exists() else []),
+        _check_tmpfs(),
+        check_room("disk", disk, NEEDED_DISK_BYTES, wanted, f"make room on the disk of {existing}"),
+        check_room(
+            "memory", _available_memory(), NEEDED_MEMORY_BYTES, WANTED_MEMORY_BYTES,
+            "close other programs",
+        ),
+    ]  # fmt: skip
+
+
+def _check_tmpfs() -> Check:
+    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
+    if free >= NEEDED_TMPFS_BYTES:
+        return Check("tmpfs", Status.OK, f"{free / GIB:.1f} GiB free in {SHARED_MEMORY}")
+    return Check(
+        "tmpfs",
+        Status.WARNING,
+        f"{free / GIB:.1f} GiB free in {SHARED_MEMORY}",
+        "works; data goes to the disk, and mining waits for it. In a container:"
+        f" --shm-size={NEEDED_TMPFS_BYTES // GIB}g",
+    )
+
+
+def _available_memory() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, amount = line.partition(":")
+        if name == "MemAvailable":
+            return int(amount.split()[0]) * 1024
+    return 0
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # Connections that are closing do not keep a server from starting either.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+async def _check_docker() -> list[Check]:
+    asked = {
+        "docker engine": (
+            ("docker", "version", "--format", "{{.Server.Version}}"),
+            "install Docker and start its daemon; you must be allowed to use it (group docker)",
+        ),
+        "docker compose": (
+            ("docker", "compose", "version", "--short"),
+            "install the Compose v2 plugin (docker-compose-plugin or docker-compose-v2)",
+        ),
+        "docker buildx": (
+            ("docker", "buildx", "version"),
+            "install the buildx plugin (docker-buildx-plugin or docker-buildx)",
+        ),
+    }
+    return [
+        await _check_docker_part(name, command, advice) for name, (command, advice) in asked.items()
+    ]
+
+
+async def _check_docker_part(name: str, command: tuple[str, ...], advice: str) -> Check:
+    advice = f"only for the Compose backend: {advice}"
+    try:
+        answer = await run_program(*command, timeout=PROBE_SECONDS)
+    except ToolchainError as exc:
+        return Check(name, Status.WARNING, str(exc).splitlines()[-1], advice)
+    version = parse_version(answer)
+    if version is None:
+        return Check(name, Status.WARNING, answer.strip() or "no answer", advice)
+    return Check(name, Status.OK, version_text(version))
