@@ -12,6 +12,8 @@ from typing import Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
+from lnagents.model.errors import LnagentsError
+
 Result = TypeVar("Result")
 
 INPUT_ERROR = 2
@@ -36,7 +38,11 @@ def print_json(document: Any) -> None:
 
 
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
-    """Run one coroutine to its end; Ctrl-C and SIGTERM cancel it, so that it can clean up."""
+    """Run one coroutine to its end; Ctrl-C and SIGTERM cancel it, so that it can clean up.
+
+    Task groups wrap what went wrong in exception groups; the first expected error in one is what
+    the user needs to know, and is raised by itself.
+    """
 
     async def supervised() -> Result:
         task = asyncio.ensure_future(coroutine)
@@ -44,4 +50,15 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
         loop.add_signal_handler(signal.SIGTERM, task.cancel)
         return await task
 
-    return asyncio.run(supervised())
+    try:
+        return asyncio.run(supervised())
+    except BaseExceptionGroup as group:
+        expected = group.subgroup(LnagentsError)
+        if expected is None:
+            raise
+        raise _first(expected) from group
+
+
+def _first(group: BaseExceptionGroup[LnagentsError]) -> LnagentsError:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
