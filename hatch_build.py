@@ -1,7 +1,7 @@
 """Generates the Python stubs of `protos/` whenever the package is built, editable builds included.
 
-Each folder of `protos/` belongs to one package of ours, and its stubs go into `lnagents/PACKAGE/stubs`,
-so that protobuf types stay behind that package's seam.
+Each folder of `protos/` belongs to one package of ours, and its stubs go into
+`lnagents/PACKAGE/stubs`, so that protobuf types stay behind that package's seam.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from grpc_tools import protoc
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class ProtoBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+class ProtoBuildHook(BuildHookInterface):  # type: ignore[misc]
     """Runs protoc before the files of a package are collected."""
 
     PLUGIN_NAME = "custom"
@@ -58,7 +58,9 @@ def generate(root: Path, package: str, sources: list[Path]) -> None:
         if status != 0:
             raise RuntimeError(f"protoc refused protos/{package} (exit {status})")
         fresh = Path(made) / virtual
-        (fresh / "__init__.py").write_text(f'"""Generated from protos/{package} when building."""\n')
+        (fresh / "__init__.py").write_text(
+            f'"""Generated from protos/{package} when building."""\n'
+        )
         names = {path.name for path in fresh.iterdir()}
         for path in fresh.iterdir():
             path.replace(target / path.name)

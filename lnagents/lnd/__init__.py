@@ -1,0 +1,52 @@
+"""One node's typed async client; no protobuf type leaves this package.
+
+    async with LndClient(LndEndpoint("127.0.0.1:10009", tls_certificate, macaroon)) as node:
+        print((await node.info()).alias)
+
+Read `types` (what calls take and give beyond `lnagents.model`), `macaroons` (roles), `connection`
+(TLS, deadlines, retries) with `errors`, `streams` (subscriptions that reconnect), `convert`, then
+the calls by subject: `node_calls`, `channel_calls`, `graph_calls`, `invoice_calls`,
+`payment_calls`, which `client` joins. `stubs` is generated from protos/lnd.
+
+Calls raise `lnagents.model.errors.LndError`s. What only reads is tried again while the node is
+unreachable, within the deadline; what moves money or changes something is tried once.
+"""
+
+import os
+
+# What LND's documentation asks of clients, because its certificates are ECDSA. gRPC reads it when
+# it is imported; where that happened before, its defaults serve as well. A user's own choice counts.
+os.environ.setdefault("GRPC_SSL_CIPHER_SUITES", "HIGH+ECDSA")
+
+from lnagents.lnd.client import LndClient
+from lnagents.lnd.macaroons import Role, permissions
+from lnagents.lnd.types import (
+    ChannelClosed,
+    ChannelOpening,
+    ClosedChannel,
+    GraphUpdate,
+    InvoiceState,
+    InvoiceStatus,
+    LndEndpoint,
+    NodeAnnounced,
+    PairHistory,
+    PolicyAnnounced,
+    StreamRestarted,
+)
+
+__all__ = [
+    "ChannelClosed",
+    "ChannelOpening",
+    "ClosedChannel",
+    "GraphUpdate",
+    "InvoiceState",
+    "InvoiceStatus",
+    "LndClient",
+    "LndEndpoint",
+    "NodeAnnounced",
+    "PairHistory",
+    "PolicyAnnounced",
+    "Role",
+    "StreamRestarted",
+    "permissions",
+]

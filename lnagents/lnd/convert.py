@@ -1,0 +1,485 @@
+"""Between LND's messages and our types. Everything here is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lnagents.lnd.stubs import lightning_pb2 as ln
+from lnagents.lnd.stubs import router_pb2 as router
+from lnagents.lnd.types import (
+    ChannelClosed,
+    ChannelOpening,
+    ClosedChannel,
+    GraphUpdate,
+    InvoiceState,
+    InvoiceStatus,
+    NodeAnnounced,
+    PairHistory,
+    PolicyAnnounced,
+)
+from lnagents.model.errors import InvalidRequestError
+from lnagents.model.graph import (
+    Channel,
+    ChannelBalances,
+    ChannelPolicy,
+    Edge,
+    LocalChannel,
+    NetworkGraph,
+    NodeInfo,
+    WalletBalance,
+)
+from lnagents.model.payment import (
+    Attempt,
+    AttemptFailure,
+    AttemptStatus,
+    FailureCode,
+    Forward,
+    Hop,
+    HtlcEvent,
+    HtlcEventKind,
+    HtlcRole,
+    Invoice,
+    Payment,
+    PaymentStatus,
+    Route,
+)
+from lnagents.model.units import MSAT_PER_SAT
+
+NANOSECONDS = 1_000_000_000
+
+ANCHORS_MSAT = 2 * 330 * MSAT_PER_SAT
+"""Two anchor outputs of 330 sat each, paid by the opener (BOLT 3)."""
+
+_WITH_ANCHORS = frozenset(
+    {
+        ln.CommitmentType.ANCHORS,
+        ln.CommitmentType.SCRIPT_ENFORCED_LEASE,
+        ln.CommitmentType.SIMPLE_TAPROOT,
+        ln.CommitmentType.SIMPLE_TAPROOT_OVERLAY,
+        ln.CommitmentType.SIMPLE_TAPROOT_FINAL,
+    }
+)
+
+_PAYMENT_STATUS = {
+    ln.Payment.INITIATED: PaymentStatus.IN_FLIGHT,
+    ln.Payment.IN_FLIGHT: PaymentStatus.IN_FLIGHT,
+    ln.Payment.SUCCEEDED: PaymentStatus.SETTLED,
+    ln.Payment.FAILED: PaymentStatus.FAILED,
+}
+
+_ATTEMPT_STATUS = {
+    ln.HTLCAttempt.IN_FLIGHT: AttemptStatus.IN_FLIGHT,
+    ln.HTLCAttempt.SUCCEEDED: AttemptStatus.SETTLED,
+    ln.HTLCAttempt.FAILED: AttemptStatus.FAILED,
+}
+
+_INVOICE_STATUS = {
+    ln.Invoice.OPEN: InvoiceStatus.OPEN,
+    ln.Invoice.ACCEPTED: InvoiceStatus.ACCEPTED,
+    ln.Invoice.SETTLED: InvoiceStatus.SETTLED,
+    ln.Invoice.CANCELED: InvoiceStatus.CANCELED,
+}
+
+_HTLC_ROLES = {
+    router.HtlcEvent.SEND: HtlcRole.SEND,
+    router.HtlcEvent.RECEIVE: HtlcRole.RECEIVE,
+    router.HtlcEvent.FORWARD: HtlcRole.FORWARD,
+}
+
+
+# ---- The node and its channels
+
+
+def node_info(message: ln.GetInfoResponse) -> NodeInfo:
+    """From GetInfo."""
+    return NodeInfo(
+        key=message.identity_pubkey,
+        alias=message.alias,
+        version=message.version,
+        network=message.chains[0].network if message.chains else "",
+        block_height=message.block_height,
+        synced_to_chain=message.synced_to_chain,
+        synced_to_graph=message.synced_to_graph,
+        uris=tuple(message.uris),
+    )
+
+
+def wallet_balance(message: ln.WalletBalanceResponse) -> WalletBalance:
+    """From WalletBalance."""
+    return WalletBalance(
+        confirmed_msat=message.confirmed_balance * MSAT_PER_SAT,
+        unconfirmed_msat=message.unconfirmed_balance * MSAT_PER_SAT,
+        reserved_anchor_msat=message.reserved_balance_anchor_chan * MSAT_PER_SAT,
+    )
+
+
+def channel_balances(message: ln.ChannelBalanceResponse) -> ChannelBalances:
+    """From ChannelBalance."""
+    return ChannelBalances(
+        local_msat=message.local_balance.msat,
+        remote_msat=message.remote_balance.msat,
+        unsettled_local_msat=message.unsettled_local_balance.msat,
+        unsettled_remote_msat=message.unsettled_remote_balance.msat,
+        pending_open_local_msat=message.pending_open_local_balance.msat,
+        pending_open_remote_msat=message.pending_open_remote_balance.msat,
+    )
+
+
+def local_channel(message: ln.Channel) -> LocalChannel:
+    """From ListChannels.
+
+    `local_constraints` are what the own side must keep to; its reserve is what the own side keeps.
+    """
+    anchors = ANCHORS_MSAT if message.commitment_type in _WITH_ANCHORS else 0
+    return LocalChannel(
+        scid=message.chan_id,
+        channel_point=message.channel_point,
+        peer=message.remote_pubkey,
+        capacity_msat=message.capacity * MSAT_PER_SAT,
+        local_balance_msat=message.local_balance * MSAT_PER_SAT,
+        remote_balance_msat=message.remote_balance * MSAT_PER_SAT,
+        unsettled_msat=message.unsettled_balance * MSAT_PER_SAT,
+        local_reserve_msat=message.local_constraints.chan_reserve_sat * MSAT_PER_SAT,
+        remote_reserve_msat=message.remote_constraints.chan_reserve_sat * MSAT_PER_SAT,
+        commit_fee_msat=message.commit_fee * MSAT_PER_SAT,
+        anchors_msat=anchors,
+        initiator=message.initiator,
+        active=message.active,
+        private=message.private,
+        pending_htlcs=len(message.pending_htlcs),
+        max_accepted_htlcs=message.local_constraints.max_accepted_htlcs,
+    )
+
+
+def closed_channel(message: ln.ChannelCloseSummary) -> ClosedChannel:
+    """From ClosedChannels."""
+    return ClosedChannel(
+        scid=message.chan_id,
+        channel_point=message.channel_point,
+        peer=message.remote_pubkey,
+        capacity_msat=message.capacity * MSAT_PER_SAT,
+        settled_balance_msat=message.settled_balance * MSAT_PER_SAT,
+        kind=ln.ChannelCloseSummary.ClosureType.Name(message.close_type).lower(),
+        closing_txid=message.closing_tx_hash,
+    )
+
+
+def forward(message: ln.ForwardingEvent) -> Forward:
+    """From ForwardingHistory."""
+    return Forward(
+        timestamp_ns=message.timestamp_ns,
+        incoming_scid=message.chan_id_in,
+        outgoing_scid=message.chan_id_out,
+        incoming_amount_msat=message.amt_in_msat,
+        outgoing_amount_msat=message.amt_out_msat,
+        fee_msat=message.fee_msat,
+    )
+
+
+def to_opening(opening: ChannelOpening) -> ln.BatchOpenChannel:
+    """For BatchOpenChannel."""
+    message = ln.BatchOpenChannel(
+        node_pubkey=bytes.fromhex(opening.peer),
+        local_funding_amount=opening.capacity_sat,
+        push_sat=opening.push_sat,
+        private=opening.private,
+        min_htlc_msat=opening.min_htlc_msat or 0,
+    )
+    if opening.base_fee_msat is not None:
+        message.base_fee = opening.base_fee_msat
+        message.use_base_fee = True
+    if opening.fee_rate_ppm is not None:
+        message.fee_rate = opening.fee_rate_ppm
+        message.use_fee_rate = True
+    return message
+
+
+def funding_outpoint(txid: bytes, index: int) -> str:
+    """`txid:index`, from the byte order of the wire."""
+    return f"{txid[::-1].hex()}:{index}"
+
+
+def to_channel_point(channel_point: str) -> ln.ChannelPoint:
+    """From `txid:index`.
+
+    Raises:
+        InvalidRequestError: it has another form.
+    """
+    txid, _, index = channel_point.partition(":")
+    if len(txid) != 64 or not index.isdecimal():
+        raise InvalidRequestError(f"{channel_point!r} is not a channel point, txid:index")
+    return ln.ChannelPoint(funding_txid_str=txid, output_index=int(index))
+
+
+# ---- The network
+
+
+def policy(message: ln.RoutingPolicy) -> ChannelPolicy:
+    """From any message that carries what an edge announces."""
+    return ChannelPolicy(
+        base_fee_msat=message.fee_base_msat,
+        fee_rate_ppm=message.fee_rate_milli_msat,
+        inbound_base_fee_msat=message.inbound_fee_base_msat,
+        inbound_fee_rate_ppm=message.inbound_fee_rate_milli_msat,
+        min_htlc_msat=message.min_htlc,
+        max_htlc_msat=message.max_htlc_msat,
+        time_lock_delta=message.time_lock_delta,
+        disabled=message.disabled,
+        last_update=message.last_update,
+    )
+
+
+def to_policy_update(channel_point: str, new: ChannelPolicy) -> ln.PolicyUpdateRequest:
+    """For UpdateChannelPolicy.
+
+    `disabled` and `last_update` are not the node's to set there. The inbound fee is always sent:
+    left out, the old one would stay.
+    """
+    return ln.PolicyUpdateRequest(
+        chan_point=to_channel_point(channel_point),
+        base_fee_msat=new.base_fee_msat,
+        fee_rate_ppm=new.fee_rate_ppm,
+        time_lock_delta=new.time_lock_delta,
+        max_htlc_msat=new.max_htlc_msat,
+        min_htlc_msat=new.min_htlc_msat,
+        min_htlc_msat_specified=True,
+        inbound_fee=ln.InboundFee(
+            base_fee_msat=new.inbound_base_fee_msat, fee_rate_ppm=new.inbound_fee_rate_ppm
+        ),
+    )
+
+
+def channel(message: ln.ChannelEdge) -> Channel:
+    """From DescribeGraph and GetChanInfo."""
+    has1, has2 = message.HasField("node1_policy"), message.HasField("node2_policy")
+    return Channel(
+        scid=message.channel_id,
+        channel_point=message.chan_point,
+        node1=message.node1_pub,
+        node2=message.node2_pub,
+        capacity_msat=message.capacity * MSAT_PER_SAT,
+        policy1=policy(message.node1_policy) if has1 else None,
+        policy2=policy(message.node2_policy) if has2 else None,
+    )
+
+
+def graph(message: ln.ChannelGraph) -> NetworkGraph:
+    """From DescribeGraph."""
+    return NetworkGraph(
+        aliases={node.pub_key: node.alias for node in message.nodes},
+        channels={edge.channel_id: channel(edge) for edge in message.edges},
+    )
+
+
+def graph_updates(message: ln.GraphTopologyUpdate) -> Iterator[GraphUpdate]:
+    """From SubscribeChannelGraph, one by one."""
+    for node in message.node_updates:
+        yield NodeAnnounced(node.identity_key, node.alias)
+    for update in message.channel_updates:
+        yield PolicyAnnounced(
+            Edge(
+                scid=update.chan_id,
+                source=update.advertising_node,
+                target=update.connecting_node,
+                capacity_msat=update.capacity * MSAT_PER_SAT,
+                policy=policy(update.routing_policy),
+            )
+        )
+    for closed in message.closed_chans:
+        yield ChannelClosed(closed.chan_id, closed.closed_height)
+
+
+def pair_history(message: router.PairHistory) -> PairHistory:
+    """From QueryMissionControl."""
+    return PairHistory(
+        source=message.node_from.hex(),
+        target=message.node_to.hex(),
+        failed_at=float(message.history.fail_time),
+        failed_msat=message.history.fail_amt_msat,
+        succeeded_at=float(message.history.success_time),
+        succeeded_msat=message.history.success_amt_msat,
+    )
+
+
+# ---- Routes, attempts, payments
+
+
+def route(message: ln.Route) -> Route:
+    """From every message that carries a route."""
+    hops = tuple(
+        Hop(
+            scid=hop.chan_id,
+            target=hop.pub_key,
+            amount_msat=hop.amt_to_forward_msat,
+            fee_msat=hop.fee_msat,
+            expiry=hop.expiry,
+            custom_records=dict(hop.custom_records),
+        )
+        for hop in message.hops
+    )
+    last = message.hops[-1].mpp_record if message.hops else ln.MPPRecord()
+    return Route(
+        hops=hops,
+        total_amount_msat=message.total_amt_msat,
+        total_time_lock=message.total_time_lock,
+        payment_addr=last.payment_addr,
+        payment_total_msat=last.total_amt_msat,
+    )
+
+
+def to_route(value: Route) -> ln.Route:
+    """For SendToRouteV2. The payment secret and total go to the last hop."""
+    message = ln.Route(
+        total_time_lock=value.total_time_lock,
+        total_fees_msat=value.fee_msat,
+        total_amt_msat=value.total_amount_msat,
+        hops=[
+            ln.Hop(
+                chan_id=hop.scid,
+                expiry=hop.expiry,
+                amt_to_forward_msat=hop.amount_msat,
+                fee_msat=hop.fee_msat,
+                pub_key=hop.target,
+                custom_records=hop.custom_records,
+            )
+            for hop in value.hops
+        ],
+    )
+    if value.payment_addr:
+        record = message.hops[-1].mpp_record
+        record.payment_addr = value.payment_addr
+        record.total_amt_msat = value.payment_total_msat
+    return message
+
+
+def failure_code(number: int) -> FailureCode:
+    """The code, or UNKNOWN_FAILURE for one that a newer LND may send."""
+    try:
+        return FailureCode(number)
+    except ValueError:
+        return FailureCode.UNKNOWN_FAILURE
+
+
+def attempt(message: ln.HTLCAttempt) -> Attempt:
+    """From SendToRouteV2, and from the attempts of a payment."""
+    failure = None
+    if message.HasField("failure"):
+        failure = AttemptFailure(
+            code=failure_code(message.failure.code),
+            source_index=message.failure.failure_source_index,
+            policy_scid=message.failure.channel_update.chan_id,
+        )
+    return Attempt(
+        attempt_id=message.attempt_id,
+        route=route(message.route),
+        status=_ATTEMPT_STATUS[message.status],
+        attempted_at=message.attempt_time_ns / NANOSECONDS,
+        resolved_at=message.resolve_time_ns / NANOSECONDS if message.resolve_time_ns else None,
+        failure=failure,
+        preimage=message.preimage,
+    )
+
+
+def payment(message: ln.Payment) -> Payment:
+    """From SendPaymentV2, TrackPaymentV2 and ListPayments."""
+    settled = message.status == ln.Payment.SUCCEEDED
+    reason = ""
+    if message.failure_reason:
+        name = ln.PaymentFailureReason.Name(message.failure_reason)
+        reason = name.removeprefix("FAILURE_REASON_").lower()
+    return Payment(
+        payment_hash=message.payment_hash,
+        status=_PAYMENT_STATUS[message.status],
+        amount_msat=message.value_msat,
+        fee_msat=message.fee_msat,
+        attempts=tuple(attempt(htlc) for htlc in message.htlcs),
+        # Zeros until it settles.
+        preimage=bytes.fromhex(message.payment_preimage) if settled else b"",
+        failure_reason=reason,
+        created_at=message.creation_time_ns / NANOSECONDS,
+        payment_index=message.payment_index,
+    )
+
+
+# ---- Invoices
+
+
+def invoice(message: ln.PayReq, request: str) -> Invoice:
+    """From DecodePayReq of `request`."""
+    return Invoice(
+        payment_request=request,
+        payment_hash=message.payment_hash,
+        destination=message.destination,
+        amount_msat=message.num_msat,
+        expires_at=float(message.timestamp + message.expiry),
+        final_cltv_delta=message.cltv_expiry,
+        payment_addr=message.payment_addr,
+        description=message.description,
+        has_route_hints=bool(message.route_hints or message.blinded_paths),
+    )
+
+
+def invoice_state(message: ln.Invoice) -> InvoiceState:
+    """From LookupInvoice, ListInvoices and SubscribeInvoices."""
+    return InvoiceState(
+        payment_hash=message.r_hash.hex(),
+        payment_request=message.payment_request,
+        status=_INVOICE_STATUS[message.state],
+        amount_msat=message.value_msat,
+        paid_msat=message.amt_paid_msat,
+        created_at=float(message.creation_date),
+        expires_at=float(message.creation_date + message.expiry),
+        settled_at=float(message.settle_date) if message.settle_date else None,
+        description=message.memo,
+        preimage=message.r_preimage,
+        add_index=message.add_index,
+        settle_index=message.settle_index,
+    )
+
+
+# ---- Events
+
+
+def htlc_event(message: router.HtlcEvent) -> HtlcEvent | None:
+    """From SubscribeHtlcEvents; None for the event that only says that the stream began."""
+    info = router.HtlcInfo()
+    detail = ""
+    preimage = b""
+    which = message.WhichOneof("event")
+    if which == "forward_event":
+        kind, info = HtlcEventKind.FORWARD, message.forward_event.info
+    elif which == "forward_fail_event":
+        kind = HtlcEventKind.FORWARD_FAIL
+    elif which == "link_fail_event":
+        kind, info = HtlcEventKind.LINK_FAIL, message.link_fail_event.info
+        detail = _link_failure(message.link_fail_event)
+    elif which == "settle_event":
+        kind, preimage = HtlcEventKind.SETTLE, message.settle_event.preimage
+    elif which == "final_htlc_event":
+        kind = HtlcEventKind.FINAL
+        detail = "" if message.final_htlc_event.settled else "failed"
+    else:
+        return None
+    return HtlcEvent(
+        kind=kind,
+        # The final event names no role: it tells that the incoming HTLC is gone from the channel.
+        role=_HTLC_ROLES.get(message.event_type, HtlcRole.RECEIVE),
+        timestamp_ns=message.timestamp_ns,
+        incoming_scid=message.incoming_channel_id,
+        incoming_htlc_id=message.incoming_htlc_id,
+        outgoing_scid=message.outgoing_channel_id,
+        outgoing_htlc_id=message.outgoing_htlc_id,
+        incoming_amount_msat=info.incoming_amt_msat,
+        outgoing_amount_msat=info.outgoing_amt_msat,
+        incoming_expiry=info.incoming_timelock,
+        outgoing_expiry=info.outgoing_timelock,
+        failure_detail=detail,
+        preimage=preimage,
+    )
+
+
+def _link_failure(event: router.LinkFailEvent) -> str:
+    """LND's own detail such as `insufficient_balance`, else the code that it sent back."""
+    if event.failure_detail > router.FailureDetail.NO_DETAIL:
+        return router.FailureDetail.Name(event.failure_detail).lower()
+    return failure_code(event.wire_failure).name.lower()
