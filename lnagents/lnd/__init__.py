@@ -15,7 +15,7 @@ unreachable, within the deadline; what moves money or changes something is tried
 import os
 
 # What LND's documentation asks of clients, because its certificates are ECDSA. gRPC reads it when
-# it is imported; where that happened before, its defaults serve as well. A user's own choice counts.
+# it is imported; where that happened before, its defaults serve as well. The user's choice counts.
 os.environ.setdefault("GRPC_SSL_CIPHER_SUITES", "HIGH+ECDSA")
 
 from lnagents.lnd.client import LndClient

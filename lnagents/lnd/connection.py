@@ -130,9 +130,10 @@ class Connection:
         Raises:
             NodeUnavailableError: the certificate or the macaroon cannot be read (yet).
         """
-        async with self._opening:
-            if self._stubs is None:
-                self._stubs = await self._open()
+        if self._stubs is None:
+            async with self._opening:
+                if self._stubs is None:
+                    self._stubs = await self._open()
         return self._stubs
 
     async def _open(self) -> Stubs:
@@ -168,19 +169,6 @@ class Connection:
             return await call(request, timeout=seconds, metadata=stubs.metadata)
         except grpc.aio.AioRpcError as exc:
             raise self.error(exc, request) from exc
-
-    async def subscribe(
-        self,
-        call: grpc.aio.UnaryStreamMultiCallable[Request, Response],
-        request: Request,
-        timeout: float | None,
-    ) -> grpc.aio.UnaryStreamCall[Request, Response]:
-        """Start a call that has many answers; None is for subscriptions, which never end.
-
-        The caller cancels it, and maps the `grpc.aio.AioRpcError` of reading it with `error()`.
-        """
-        stubs = await self.stubs()
-        return call(request, timeout=timeout, metadata=stubs.metadata)
 
     def error(self, exc: grpc.aio.AioRpcError, request: Message) -> LnagentsError:
         """Our exception for gRPC's."""
