@@ -1,0 +1,438 @@
+"""Buys hints: agrees on a price, pays, collects, verifies, and survives every crash in between.
+
+`l402-requests` runs the exchange (ask, 402, pay, ask again) with our wallet. What it lacks is a
+memory: in a crash it forgets macaroon and preimage. So a response hook, which runs before the
+client pays, checks and records the challenge, and the wallet records the preimage before it hands
+it over. The client's credentials and budgets live in memory only and are not used: a hint's token
+is good for one path anyway, and a budget must outlive the process. After a restart `resume()`
+presents the recorded token itself, as then there is nothing left to pay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+import httpx
+import stamina
+import structlog
+from l402_requests import AsyncL402Client, CredentialCache, L402Credential, PaymentFailedError
+
+from lnagents.market.catalogue import LIQUIDITY, Catalogue, parse_catalogue
+from lnagents.market.hint import LiquidityHint, verify_hint
+from lnagents.market.l402 import Challenge, authorization, parse_challenge, parse_macaroon
+from lnagents.market.paths import CATALOGUE_PATH, LiquidityRequest, new_nonce, parse_path
+from lnagents.market.records import (
+    LightningPayer,
+    Purchase,
+    PurchaseRecorder,
+    PurchaseState,
+    Seller,
+)
+from lnagents.market.transport import BoundedTransport
+from lnagents.market.wallet import LightningWallet
+from lnagents.model.errors import (
+    ChallengeError,
+    HintInvalidError,
+    InvalidRequestError,
+    LimitExceededError,
+    LnagentsError,
+    MarketError,
+    NotForSaleError,
+    PaymentError,
+    PriceError,
+    StoreError,
+    TokenError,
+)
+from lnagents.model.graph import Channel
+from lnagents.model.payment import Invoice
+from lnagents.model.units import (
+    MSAT_PER_SAT,
+    Msat,
+    NodeKey,
+    PaymentHash,
+    ShortChannelId,
+    format_msat,
+    format_short_channel_id,
+)
+
+EXCHANGE_SECONDS = 20.0
+"""For one HTTP exchange, payments not included."""
+COLLECT_SECONDS = 10.0
+"""For which a seller that fails after it was paid is asked again, before `resume()` has to."""
+MAX_ANSWER_BYTES = 262_144
+"""A hint has about 310 bytes, a catalogue about 180 for each channel."""
+ABANDON_SECONDS = 86_400.0
+"""After which a hint that was paid and never delivered is given up."""
+
+_HOUR = 3_600.0
+_DAY = 86_400.0
+_SHOWN_CHARACTERS = 200
+
+_log = structlog.get_logger()
+
+
+class BuyerNode(Protocol):
+    """What buying needs of the own node; `lnagents.lnd.LndClient` has it."""
+
+    async def decode_invoice(self, request: str) -> Invoice:
+        """Read a BOLT 11 invoice (DecodePayReq)."""
+
+    async def channel(self, scid: ShortChannelId) -> Channel:
+        """A channel of the graph; raises NotFoundError (GetChanInfo)."""
+
+    async def verify_message(self, message: bytes, signature: str) -> tuple[bool, NodeKey]:
+        """Which node signed (VerifyMessage)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The most that is spent on hints; prices only, routing fees have their own limit."""
+
+    max_price_msat: Msat
+    """Of one hint."""
+    max_fee_msat: Msat
+    """In routing fees, for one hint."""
+    per_hour_msat: Msat
+    per_day_msat: Msat
+
+
+@dataclass(slots=True)
+class _Open:
+    """A purchase under way in this process."""
+
+    seller: Seller
+    path: str
+    agreed_msat: Msat
+    purchase: Purchase | None = None
+    """None until the challenge is recorded."""
+    preimage: bytes = b""
+
+
+class _NoCredentials(CredentialCache):
+    """Offers no token a second time: each is good for one path, which is asked for once."""
+
+    def __bool__(self) -> bool:
+        # The client takes what is false for "none given", and an empty cache has length 0.
+        return True
+
+    def get(self, domain: str, path: str) -> L402Credential | None:
+        return None
+
+
+class HintBuyer:
+    """Buys hints for one node. An async context manager; call `resume()` once at the start."""
+
+    def __init__(
+        self,
+        node: BuyerNode,
+        payer: LightningPayer,
+        recorder: PurchaseRecorder,
+        budget: Budget,
+        *,
+        clock: Callable[[], float] = time.time,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._node = node
+        self._payer = payer
+        self._recorder = recorder
+        self._budget = budget
+        self._clock = clock
+        self._spending = asyncio.Lock()
+        self._open: dict[str, _Open] = {}
+        """By path; every path has a nonce of its own."""
+        bounded = BoundedTransport(EXCHANGE_SECONDS, MAX_ANSWER_BYTES, transport)
+        self._plain = httpx.AsyncClient(transport=bounded, timeout=EXCHANGE_SECONDS)
+        self._paying = AsyncL402Client(
+            wallet=LightningWallet(
+                payer, max_fee_msat=budget.max_fee_msat, on_paid=self._record_paid
+            ),
+            budget=None,
+            credential_cache=_NoCredentials(max_size=1),
+            transport=bounded,
+            timeout=EXCHANGE_SECONDS,
+            event_hooks={"response": [self._on_answer]},
+        )
+
+    async def __aenter__(self) -> HintBuyer:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._paying.aclose()
+        await self._plain.aclose()
+
+    async def catalogue(self, seller: Seller) -> Catalogue:
+        """What `seller` offers now, for free.
+
+        Raises:
+            MarketError: it does not answer, or not as this seller.
+        """
+        try:
+            response = await self._plain.get(_url(seller, CATALOGUE_PATH))
+        except httpx.HTTPError as exc:
+            raise MarketError(f"{seller.url} does not answer: {_cause(exc)}") from exc
+        if response.status_code != httpx.codes.OK:
+            raise MarketError(f"{seller.url} has no catalogue: {_refusal(response)}")
+        catalogue = parse_catalogue(response.content)
+        if catalogue.seller != seller.key:
+            raise MarketError(f"{seller.url} sells for {catalogue.seller}, not for {seller.key}")
+        return catalogue
+
+    async def buy(
+        self,
+        seller: Seller,
+        scid: ShortChannelId,
+        source: NodeKey,
+        amount_msat: Msat,
+        *,
+        agreed_price_msat: Msat | None = None,
+    ) -> LiquidityHint:
+        """Buy one hint: can `source` send `amount_msat` over `scid` now?
+
+        `agreed_price_msat` is the most to pay; None takes the seller's present catalogue price.
+        If this call is interrupted after the challenge, `resume()` finds what it paid for.
+
+        Raises:
+            NotForSaleError: the seller does not offer it.
+            PriceError: the invoice asks for more than was agreed; nothing was paid.
+            ChallengeError: the 402 answer or its invoice is wrong; nothing was paid.
+            LimitExceededError: the budget does not allow it; nothing was paid.
+            PaymentError: the payment failed.
+            HintInvalidError: what was delivered is forged, stale, or about something else.
+            TokenError: the seller took the payment and refuses the token.
+            MarketError: the seller does not answer; if it was paid, `resume()` will ask it again.
+            LndError, StoreError: the own node or store failed.
+        """
+        await self._check_end(seller, scid, source)
+        if agreed_price_msat is None:
+            agreed_price_msat = (await self.catalogue(seller)).price_msat(LIQUIDITY, scid)
+            if agreed_price_msat is None:
+                raise NotForSaleError(f"{seller.url} offers no hint about channel {scid}")
+        path = LiquidityRequest(scid, source, amount_msat, new_nonce()).path()
+        state = self._open[path] = _Open(seller, path, agreed_price_msat)
+        try:
+            response = await self._exchange(state)
+            if state.purchase is None:
+                raise MarketError(f"{seller.url} sells nothing: {_refusal(response)}")
+            return await self._deliver(state.purchase, state.preimage, response)
+        finally:
+            del self._open[path]
+
+    async def resume(self) -> tuple[LiquidityHint, ...]:
+        """Collect what was paid for before and not delivered yet; starts no payment.
+
+        Call it at the start, and again from time to time. What fails for good is recorded and
+        logged; a seller that does not answer stays for the next call.
+
+        Raises:
+            StoreError: the own store failed.
+        """
+        waiting = [
+            purchase
+            for purchase in await self._recorder.unfinished()
+            if purchase.path not in self._open
+        ]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._complete(purchase)) for purchase in waiting]
+        return tuple(hint for task in tasks if (hint := task.result()) is not None)
+
+    async def _complete(self, purchase: Purchase) -> LiquidityHint | None:
+        try:
+            return await self._collect(purchase)
+        except StoreError:
+            raise
+        except LnagentsError as exc:
+            _log.warning("purchase_not_completed", nonce=purchase.nonce, cause=str(exc))
+            return None
+
+    async def _collect(self, purchase: Purchase) -> LiquidityHint:
+        preimage: bytes | None = purchase.preimage
+        if purchase.state is PurchaseState.CHALLENGED:
+            preimage = await self._payer.find_preimage(purchase.payment_hash)
+            if preimage is None:
+                raise await self._failed(purchase, PaymentError("it was never paid"))
+            await self._recorder.paid(purchase.nonce, preimage)
+        assert preimage  # noqa: S101  (recorded with the state PAID)
+        if self._clock() - purchase.created_at > ABANDON_SECONDS:
+            raise await self._failed(purchase, MarketError("paid, but never delivered"))
+        return await self._deliver(purchase, preimage, None)
+
+    async def _check_end(self, seller: Seller, scid: ShortChannelId, source: NodeKey) -> None:
+        """A node can vouch for its own channels only, so nothing else is worth buying."""
+        channel = await self._node.channel(scid)
+        ends = (channel.node1, channel.node2)
+        for key in (seller.key, source):
+            if key not in ends:
+                name = format_short_channel_id(scid)
+                raise NotForSaleError(f"{key} is not an end of channel {name}")
+
+    async def _exchange(self, state: _Open) -> httpx.Response | None:
+        """Ask, pay, and ask again; None: it was paid, but then the seller did not answer."""
+        try:
+            return await self._paying.get(_url(state.seller, state.path))
+        except httpx.HTTPError as exc:
+            if state.preimage:
+                return None
+            raise MarketError(f"{state.seller.url} does not answer: {_cause(exc)}") from exc
+        except PaymentFailedError as exc:
+            # The client wraps what our wallet raised.
+            cause = exc.__cause__
+            if isinstance(cause, PaymentError) and state.purchase is not None:
+                await self._failed(state.purchase, cause)
+            if isinstance(cause, LnagentsError):
+                raise cause from exc
+            raise MarketError(f"the payment to {state.seller.url} is open: {exc}") from exc
+
+    async def _on_answer(self, response: httpx.Response) -> None:
+        """Hook of the paying client: it pays what this lets through."""
+        if response.status_code != httpx.codes.PAYMENT_REQUIRED:
+            return
+        state = self._open[response.request.url.path]
+        if state.purchase is not None:
+            return  # The answer to a paid token: the client pays once only.
+        challenge = parse_challenge(response.headers.get_list("www-authenticate"))
+        state.purchase = await self._accept(state, challenge)
+        # In the one spelling that the client understands.
+        response.headers["www-authenticate"] = (
+            f'L402 macaroon="{challenge.macaroon}", invoice="{challenge.payment_request}"'
+        )
+
+    async def _accept(self, state: _Open, challenge: Challenge) -> Purchase:
+        """Check the challenge against what was agreed, and record it."""
+        try:
+            invoice = await self._node.decode_invoice(challenge.payment_request)
+            token = parse_macaroon(challenge.macaroon)
+        except (InvalidRequestError, TokenError) as exc:
+            raise ChallengeError(f"{state.seller.url} sent an unusable challenge: {exc}") from exc
+        now = self._clock()
+        if invoice.destination != state.seller.key:
+            raise ChallengeError(f"the invoice pays {invoice.destination}, not the seller")
+        if invoice.payment_hash != token.payment_hash:
+            raise ChallengeError("the invoice does not pay for the macaroon that came with it")
+        if invoice.expires_at <= now:
+            raise ChallengeError("the invoice has expired")
+        if invoice.amount_msat < MSAT_PER_SAT or invoice.amount_msat % MSAT_PER_SAT:
+            raise ChallengeError("the invoice is not for a whole number of satoshi")
+        if invoice.amount_msat > state.agreed_msat:
+            asked, agreed = format_msat(invoice.amount_msat), format_msat(state.agreed_msat)
+            raise PriceError(f"the invoice asks for {asked}, {agreed} were agreed")
+        purchase = Purchase(
+            nonce=state.path.rpartition("/")[2],
+            seller=state.seller,
+            path=state.path,
+            price_msat=invoice.amount_msat,
+            macaroon=challenge.macaroon,
+            payment_request=challenge.payment_request,
+            payment_hash=invoice.payment_hash,
+            created_at=now,
+        )
+        async with self._spending:
+            await self._check_budget(purchase.price_msat, now)
+            await self._recorder.challenged(purchase)
+        return purchase
+
+    async def _check_budget(self, price_msat: Msat, now: float) -> None:
+        if price_msat > self._budget.max_price_msat:
+            raise LimitExceededError(
+                f"a hint for {format_msat(price_msat)} is dearer than"
+                f" {format_msat(self._budget.max_price_msat)}"
+            )
+        for name, seconds, limit in (
+            ("hour", _HOUR, self._budget.per_hour_msat),
+            ("day", _DAY, self._budget.per_day_msat),
+        ):
+            spent = await self._recorder.spent_msat(now - seconds)
+            if spent + price_msat > limit:
+                raise LimitExceededError(
+                    f"{format_msat(spent)} of {format_msat(limit)} for hints are spent this {name},"
+                    f" and this one costs {format_msat(price_msat)}"
+                )
+
+    async def _record_paid(self, payment_hash: PaymentHash, preimage: bytes) -> None:
+        """Called by the wallet, before anybody else learns the preimage."""
+        for state in self._open.values():
+            purchase = state.purchase
+            if purchase is not None and purchase.payment_hash == payment_hash:
+                await self._recorder.paid(purchase.nonce, preimage)
+                state.preimage = preimage
+                return
+        raise MarketError(f"{payment_hash} was paid, but is no open purchase")
+
+    async def _deliver(
+        self, purchase: Purchase, preimage: bytes, response: httpx.Response | None
+    ) -> LiquidityHint:
+        """From the first answer to the paid token, None if there was none, to a verified hint."""
+        if response is None or _is_temporary(response):
+            response = await self._present(purchase, preimage)
+        if response.status_code != httpx.codes.OK:
+            kind = NotForSaleError if response.status_code == httpx.codes.NOT_FOUND else TokenError
+            message = f"{purchase.seller.url} was paid and refuses: {_refusal(response)}"
+            raise await self._failed(purchase, kind(message))
+        document = response.content
+        try:
+            hint = await verify_hint(
+                self._node,
+                document,
+                issuer=purchase.seller.key,
+                request=parse_path(purchase.path),
+                now=self._clock(),
+            )
+        except HintInvalidError as exc:
+            raise await self._failed(purchase, exc) from exc
+        await self._recorder.delivered(purchase.nonce, document)
+        return hint
+
+    async def _present(self, purchase: Purchase, preimage: bytes) -> httpx.Response:
+        """Present the paid token until the seller answers with something definite."""
+        headers = {"authorization": authorization(purchase.macaroon, preimage)}
+        url = _url(purchase.seller, purchase.path)
+        try:
+            async for attempt in stamina.retry_context(
+                on=(httpx.HTTPError, _NotYetError), attempts=None, timeout=COLLECT_SECONDS
+            ):
+                with attempt:
+                    response = await self._plain.get(url, headers=headers)
+                    if _is_temporary(response):
+                        raise _NotYetError(_refusal(response))
+        except (httpx.HTTPError, _NotYetError) as exc:
+            message = f"{purchase.seller.url} was paid and has not delivered yet: {_cause(exc)}"
+            raise MarketError(message) from exc
+        return response
+
+    async def _failed(self, purchase: Purchase, error: LnagentsError) -> LnagentsError:
+        """Record that nothing will come of the purchase; returns `error` to be raised."""
+        await self._recorder.failed(purchase.nonce, str(error))
+        return error
+
+
+class _NotYetError(Exception):
+    """The seller has a passing trouble."""
+
+
+def _url(seller: Seller, path: str) -> str:
+    return seller.url.rstrip("/") + path
+
+
+def _is_temporary(response: httpx.Response) -> bool:
+    return response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS
+
+
+def _refusal(response: httpx.Response | None) -> str:
+    """An answer as a short text for people."""
+    if response is None:
+        return "no answer"
+    text = " ".join(response.text[:_SHOWN_CHARACTERS].split())
+    return f"HTTP {response.status_code} {text}".rstrip()
+
+
+def _cause(exc: Exception) -> str:
+    return str(exc) or type(exc).__name__
