@@ -27,7 +27,7 @@ from lnagents.model.units import MSAT_PER_SAT, ShortChannelId
 from lnagents.model.view import ChannelView, NodeView
 
 ACTION_NAMES = ("fee_rate", "inbound_discount", "base_fee")
-"""Columns of an action, each from -1 to 1; 0 keeps what is set (see `lnagents.env.fees`)."""
+"""Columns of an action, each from -1 to 1; 0 is what the agent found (see `lnagents.env.fees`)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +72,11 @@ CHANNEL_FEATURES: tuple[Feature[ChannelView], ...] = (
         "inbound_discount",
         "own discount on what comes in, log scale, 0 for none, 1 for 10,000 ppm",
         lambda c: rate_scale(-c.policy.inbound_fee_rate_ppm),
+    ),
+    Feature(
+        "found_fee_rate",
+        "fee rate when the agent took the channel over, log scale as fee_rate",
+        lambda c: rate_scale((c.found_policy or c.policy).fee_rate_ppm),
     ),
     Feature(
         "peer_known",

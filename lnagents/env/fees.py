@@ -1,24 +1,31 @@
 """From an actor's action to fees, within bounds, with a reason for each change.
 
-An action is a bounded step on a logarithmic scale from what is set now. Zero keeps everything, so
-an actor that has learned nothing leaves a node as it found it, and one round never more than halves
-or doubles a fee. `max_htlc_msat` is left alone: it belongs to liquidity, not to prices.
+An action is a level on a logarithmic scale around what was set when the agent took the channel
+over. Zero is that level, so an actor that has learned nothing leaves a node as it found it, and
+exploration stays around it instead of wandering off, as it would if actions were steps. Towards the
+level a fee moves at most by half or double in one round. `max_htlc_msat` is left alone: it belongs
+to liquidity, not to prices.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lnagents.env.encoding import ACTION_NAMES, local_share
 from lnagents.env.features import FloatArray
+from lnagents.model.graph import ChannelPolicy
 from lnagents.model.units import Msat, Ppm, ShortChannelId, format_msat
 from lnagents.model.view import ChannelDecision, ChannelView, NodeDecision, NodeView
 
-MAX_STEP = math.log(2.0)
-"""Logarithm of the factor by which an action of 1 raises, and an action of -1 lowers, a fee."""
+SPAN = 100.0
+"""An action of 1 asks for this many times the fee that was found, -1 for that part of it."""
+
+MAX_STEP = 2.0
+"""Largest factor by which a fee moves in one round."""
 
 RATE_OFFSET_PPM = 10
 """Below about this rate the scale is linear, or a fee of 0 or 1 ppm could never be left."""
@@ -42,7 +49,7 @@ class FeeBounds:
     max_inbound_discount_ppm: Ppm = 0
     """0 forbids inbound discounts."""
     min_change: float = 0.05
-    """A step smaller than this share is not worth an update to the whole network; 0.05 is 5 %."""
+    """A change smaller than this share is not worth telling the whole network; 0.05 is 5 %."""
 
     def __post_init__(self) -> None:
         pairs = (
@@ -73,73 +80,92 @@ def decode(view: NodeView, action: FloatArray, bounds: FeeBounds) -> NodeDecisio
         raise ValueError(f"the action's shape is {action.shape}, not {expected}")
     if not np.isfinite(action).all():
         raise ValueError("a number in the action is not finite")
-    steps = np.clip(action.astype(np.float64), -1.0, 1.0)
+    dials = _dials(bounds)
     decisions: dict[ShortChannelId, ChannelDecision] = {}
-    for channel, (rate, discount, base) in zip(view.channels, steps.tolist(), strict=True):
-        decision = _decide(channel, rate, discount, base, bounds)
+    for channel, levels in zip(view.channels, action.tolist(), strict=True):
+        decision = _decide(channel, levels, dials, bounds.min_change)
         if decision is not None:
             decisions[channel.scid] = decision
     return NodeDecision(decisions)
 
 
+@dataclass(frozen=True, slots=True)
+class _Dial:
+    """One number that an agent may set."""
+
+    name: str
+    unit: str
+    of: Callable[[ChannelPolicy], int]
+    offset: int
+    low: int
+    high: int
+
+    def turn(self, found: int, current: int, level: float, min_change: float) -> int | None:
+        """Where `level` leads in this round; None: not far enough to tell the network."""
+        wanted = (found + self.offset) * math.pow(SPAN, min(1.0, max(-1.0, level)))
+        near = current + self.offset
+        near_enough = min(near * MAX_STEP, max(near / MAX_STEP, wanted))
+        moved = min(self.high, max(self.low, round(near_enough) - self.offset))
+        outside = not self.low <= current <= self.high
+        if moved == current or not (outside or abs(moved - current) >= min_change * near):
+            return None
+        return moved
+
+
+def _dials(bounds: FeeBounds) -> tuple[_Dial, _Dial, _Dial]:
+    """In the order of `ACTION_NAMES`."""
+    return (
+        _Dial(
+            "fee rate",
+            "ppm",
+            lambda policy: policy.fee_rate_ppm,
+            RATE_OFFSET_PPM,
+            bounds.min_ppm,
+            bounds.max_ppm,
+        ),
+        _Dial(
+            "inbound discount",
+            "ppm",
+            lambda policy: max(0, -policy.inbound_fee_rate_ppm),
+            RATE_OFFSET_PPM,
+            0,
+            bounds.max_inbound_discount_ppm,
+        ),
+        _Dial(
+            "base fee",
+            "msat",
+            lambda policy: policy.base_fee_msat,
+            BASE_OFFSET_MSAT,
+            bounds.min_base_msat,
+            bounds.max_base_msat,
+        ),
+    )
+
+
 def _decide(
-    channel: ChannelView,
-    rate_step: float,
-    discount_step: float,
-    base_step: float,
-    bounds: FeeBounds,
+    channel: ChannelView, levels: Sequence[float], dials: Sequence[_Dial], min_change: float
 ) -> ChannelDecision | None:
     if not channel.active:
         return None  # nobody could use the new fee, and the peer would not hear of it
-    policy = channel.policy
-    old_discount = max(0, -policy.inbound_fee_rate_ppm)
-    rate = _moved(
-        policy.fee_rate_ppm, rate_step, RATE_OFFSET_PPM, bounds.min_ppm, bounds.max_ppm, bounds
-    )
-    discount = _moved(
-        old_discount, discount_step, RATE_OFFSET_PPM, 0, bounds.max_inbound_discount_ppm, bounds
-    )
-    base = _moved(
-        policy.base_fee_msat,
-        base_step,
-        BASE_OFFSET_MSAT,
-        bounds.min_base_msat,
-        bounds.max_base_msat,
-        bounds,
-    )
-    changes = (
-        _change("fee rate", policy.fee_rate_ppm, rate, "ppm"),
-        _change("inbound discount", old_discount, discount, "ppm"),
-        _change("base fee", policy.base_fee_msat, base, "msat"),
-    )
-    told = [change for change in changes if change]
-    if not told:
+    found = channel.found_policy or channel.policy
+    moves: list[int | None] = []
+    changes = []
+    for dial, level in zip(dials, levels, strict=True):
+        current = dial.of(channel.policy)
+        moved = dial.turn(dial.of(found), current, level, min_change)
+        moves.append(moved)
+        if moved is not None:
+            verb = "raise" if moved > current else "lower"
+            changes.append(f"{verb} {dial.name} {current:,}→{moved:,} {dial.unit}")
+    if not changes:
         return None
+    rate, discount, base = moves
     return ChannelDecision(
         fee_rate_ppm=rate,
         base_fee_msat=base,
         inbound_fee_rate_ppm=None if discount is None else -discount,
-        reason=f"{', '.join(told)}: {_situation(channel)}",
+        reason=f"{', '.join(changes)}: {_situation(channel)}",
     )
-
-
-def _moved(
-    current: int, step: float, offset: int, low: int, high: int, bounds: FeeBounds
-) -> int | None:
-    """Where `step` leads from `current`; None: not far enough away to announce it."""
-    moved = round((current + offset) * math.exp(step * MAX_STEP)) - offset
-    moved = min(high, max(low, moved))
-    if moved == current:
-        return None
-    if low <= current <= high and abs(moved - current) < bounds.min_change * (current + offset):
-        return None
-    return moved
-
-
-def _change(name: str, old: int, new: int | None, unit: str) -> str:
-    if new is None:
-        return ""
-    return f"{'raise' if new > old else 'lower'} {name} {old:,}→{new:,} {unit}"
 
 
 def _situation(channel: ChannelView) -> str:

@@ -21,29 +21,29 @@ class LearnConfig:
     """The route feature that holds the log odds to start from."""
     hidden: int = 32
     """Width of every hidden layer."""
-    horizon: int = 16
+    horizon: int = 8
     """Rounds of experience between updates of the fee actor."""
-    route_horizon: int = 32
+    route_horizon: int = 16
     """Route outcomes between updates of the route head."""
     epochs: int = 6
     """Passes over the experience in one update."""
-    learning_rate: float = 1e-3
-    discount: float = 0.9
+    learning_rate: float = 2e-3
+    discount: float = 0.6
     """Weight of the next round's reward; fees show their effect within few rounds."""
     trace_decay: float = 0.95
     """Lambda of generalised advantage estimation."""
     clip: float = 0.2
     """Largest relative change of an action's probability that the objective rewards."""
-    target_divergence: float = 0.03
+    target_divergence: float = 0.05
     """An update ends early when old and new actor are further apart (KL, nats per decision)."""
     entropy_weight: float = 1e-3
     value_weight: float = 0.5
     max_gradient_norm: float = 0.5
-    initial_deviation: float = 0.3
+    initial_deviation: float = 0.1
     """Standard deviation of exploration at the start, in units of an action before its bound."""
-    min_deviation: float = 0.05
+    min_deviation: float = 0.03
     """Exploration never falls below this: the other agents keep changing."""
-    max_deviation: float = 1.0
+    max_deviation: float = 0.5
 
     def __post_init__(self) -> None:
         if self.route_prior not in self.route_features:

@@ -45,6 +45,9 @@ class ChannelView:
     """Median fee rate of the *other* edges into the same peer, as gossip shows; -1 if none."""
     flow: ChannelFlow = field(default_factory=ChannelFlow)
     """Since the round before."""
+    found_policy: ChannelPolicy | None = None
+    """The own policy when the agent took the channel over: actions are levels around it. It has to
+    outlive restarts. None: there is none on record, `policy` stands in."""
 
 
 @dataclass(frozen=True, slots=True)
