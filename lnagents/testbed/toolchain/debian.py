@@ -115,8 +115,10 @@ async def find_mirror() -> str:
         ToolchainError: its sources name none.
     """
     targets = await run_program(
-        *("apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)"),
-        "Created-By: Packages",
+        # Without release information: it would leave out what was never updated, so on a fresh
+        # machine everything.
+        *("apt-get", "indextargets", "--no-release-info", "Created-By: Packages"),
+        *("--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)"),
         timeout=UNPACK_SECONDS,
     )
     for line in targets.splitlines():
