@@ -1,12 +1,12 @@
 """Trade in signed routing information over L402, between nodes that need not trust each other.
 
 A seller is three things: its node's Aperture, which invoices and checks tokens; a `HintSeller` with
-its HTTP service and its pricer (`running_seller`), both of which Aperture asks; and a store for what
-was sold. A buyer (`HintBuyer`) pays over its own node within a `Budget`, and records each step first.
+its HTTP service and its pricer (`running_seller`), which Aperture asks; and a store of what was
+sold. A buyer (`HintBuyer`) pays over its own node within a `Budget`, and records each step first.
 
 Read `paths` (what can be bought), `hint` (what is bought), `records` (what is written down, and the
-seams that a daemon fills in), then `seller`, `pricer` and `service`; or `l402`, `wallet`, `transport`
-and `buyer`. `stubs` is generated from protos/market.
+seams that a daemon fills in), then `seller`, `pricer` and `service`; or `l402`, `wallet`,
+`transport` and `buyer`. `stubs` is generated from protos/market.
 """
 
 from lnagents.market.buyer import Budget, BuyerNode, HintBuyer
