@@ -121,6 +121,7 @@ class Connection:
         self.endpoint = endpoint
         self.timeout = timeout
         """Deadline in seconds of a call that names none."""
+        self.closed = False
         self._stubs: Stubs | None = None
         self._opening = asyncio.Lock()
 
@@ -128,8 +129,11 @@ class Connection:
         """The services to call.
 
         Raises:
-            NodeUnavailableError: the certificate or the macaroon cannot be read (yet).
+            NodeUnavailableError: the certificate or the macaroon cannot be read (yet), or the
+                connection was closed.
         """
+        if self.closed:
+            raise NodeUnavailableError(f"the client of {self.endpoint.address} is closed")
         if self._stubs is None:
             async with self._opening:
                 if self._stubs is None:
@@ -146,11 +150,11 @@ class Connection:
         return Stubs(channel, macaroon)
 
     async def close(self) -> None:
-        """Close the channel; calls under way end with an error."""
+        """Close the channel for good; calls under way end with an error."""
+        self.closed = True
         async with self._opening:
             if self._stubs is not None:
                 await self._stubs.channel.close()
-                self._stubs = None
 
     async def ask(
         self,

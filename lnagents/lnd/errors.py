@@ -42,6 +42,7 @@ _BY_SENTENCE: tuple[tuple[str, type[LnagentsError]], ...] = (
     ("cannot get macaroon", PermissionRefusedError),
     ("expected 1 macaroon", PermissionRefusedError),
     ("unknown macaroon version", PermissionRefusedError),
+    ("binary-encoded macaroon", PermissionRefusedError),
     # rpcperms/interceptor.go
     ("wallet locked", WalletLockedError),
     ("wallet not created", WalletLockedError),
@@ -59,19 +60,22 @@ _BY_SENTENCE: tuple[tuple[str, type[LnagentsError]], ...] = (
     ("already connected to peer", AlreadyExistsError),
     ("payment isn't initiated", NotFoundError),
     ("unable to locate invoice", NotFoundError),
-    ("no invoices", NotFoundError),
     # graph/db/errors.go, server.go, routing/payment_session.go
-    ("edge not found", NotFoundError),
+    ("not found", NotFoundError),
     ("unable to find node", NotFoundError),
     ("is not connected", NotFoundError),
     ("is not online", NotFoundError),
     ("unable to find a path", NoRouteError),
     ("insufficient local balance", NoRouteError),
-    # zpay32 and the arguments of many calls
+    ("no matching outgoing channel", NoRouteError),
+    # the arguments of many calls
     ("invalid", InvalidRequestError),
     ("unable to decode", InvalidRequestError),
     ("checksum failed", InvalidRequestError),
     ("not supported", InvalidRequestError),
+    ("too small", InvalidRequestError),
+    ("too large", InvalidRequestError),
+    ("cannot be negative", InvalidRequestError),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 import grpc
 
@@ -150,6 +151,7 @@ class PaymentCalls:
             router.SubscribeHtlcEventsRequest,
         )
         restarted: StreamRestarted | None = None
+        confirmed = 0
         async for update in updates:
             if isinstance(update, StreamRestarted):
                 restarted = update
@@ -158,5 +160,6 @@ class PaymentCalls:
             if event is not None:
                 yield event
             elif restarted is not None:
-                yield restarted
+                yield replace(restarted, restarts=confirmed)
                 restarted = None
+                confirmed += 1

@@ -11,7 +11,12 @@ from google.protobuf.message import Message
 
 from lnagents.lnd.connection import Connection, Stubs, call_name
 from lnagents.lnd.types import StreamRestarted
-from lnagents.model.errors import InvalidRequestError, LndError, PermissionRefusedError
+from lnagents.model.errors import (
+    InvalidRequestError,
+    LndError,
+    NodeUnavailableError,
+    PermissionRefusedError,
+)
 
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 5.0
@@ -25,7 +30,7 @@ async def reconnecting(
     call: Callable[[Stubs], grpc.aio.UnaryStreamMultiCallable[Request, Response]],
     request: Callable[[], Request],
 ) -> AsyncGenerator[Response | StreamRestarted, None]:
-    """What the node tells, each time beginning with `StreamRestarted`, until the reader stops.
+    """What the node tells, each time beginning with `StreamRestarted`, until the client is closed.
 
     Subscribes again whenever the node ends the stream or is not reachable, after ever longer
     pauses; `request` is made anew each time, so that it can say where to go on. There is no
@@ -38,14 +43,14 @@ async def reconnecting(
     restarts = 0
     cause = ""
     delay = FIRST_DELAY_SECONDS
-    while True:
+    while not connection.closed:
         arguments = request()
         name = call_name(arguments)
         try:
             stubs = await connection.stubs()
+            await _connected(connection, stubs)
             stream = call(stubs)(arguments, metadata=stubs.metadata)
             try:
-                await stream.wait_for_connection()
                 yield StreamRestarted(name, restarts, cause)
                 restarts += 1
                 async for message in stream:
@@ -62,3 +67,16 @@ async def reconnecting(
             cause = str(exc)
         await asyncio.sleep(delay)
         delay = min(2 * delay, LONGEST_DELAY_SECONDS)
+
+
+async def _connected(connection: Connection, stubs: Stubs) -> None:
+    """Wait until the node can be reached; most subscriptions say nothing before their first event.
+
+    Raises:
+        NodeUnavailableError: it cannot.
+    """
+    try:
+        async with asyncio.timeout(connection.timeout):
+            await stubs.channel.channel_ready()
+    except (TimeoutError, grpc.aio.UsageError) as exc:
+        raise NodeUnavailableError(f"{connection.endpoint.address} is not reachable") from exc

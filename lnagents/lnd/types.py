@@ -88,7 +88,10 @@ class InvoiceState:
 
 @dataclass(frozen=True, slots=True)
 class PolicyAnnounced:
-    """Gossip told the policy of one direction of a channel, new or not."""
+    """Gossip told the policy of one direction of a channel, new or not.
+
+    Its `last_update` is 0, LND does not tell it here.
+    """
 
     edge: Edge
 
