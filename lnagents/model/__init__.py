@@ -1,5 +1,6 @@
 """Plain types that all layers share; no I/O, and nothing of ours is imported.
 
 Read `units`, then `graph`, `payment` and `view`; `topology` and `workload` are the files that users
-write, `files` turns their text into objects, `errors` is the one exception tree.
+write, `generate` draws topologies, `files` turns text into objects, `errors` is the one exception
+tree.
 """

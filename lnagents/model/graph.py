@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from lnagents.model.units import Msat, NodeKey, Ppm, ShortChannelId
 
+MAX_INBOUND_RATE_PPM: Ppm = 10_000_000
+"""LND counts announced inbound rates beyond ten times the amount as this."""
+
 
 @dataclass(frozen=True, slots=True)
 class ChannelPolicy:
@@ -36,10 +39,11 @@ class ChannelPolicy:
     def inbound_fee(self, amount: Msat) -> Msat:
         """Fee in msat, usually negative, for `amount` msat that comes in over this channel.
 
-        `amount` is what goes out plus the outbound fee; LND divides towards zero
-        (`models.InboundFee.CalcFee`).
+        `amount` is what goes out plus the outbound fee. As LND does (`models.InboundFee.CalcFee`),
+        the rate is capped and the division rounds towards zero.
         """
-        product = amount * self.inbound_fee_rate_ppm
+        rate = max(-MAX_INBOUND_RATE_PPM, min(MAX_INBOUND_RATE_PPM, self.inbound_fee_rate_ppm))
+        product = amount * rate
         proportional = product // 1_000_000 if product >= 0 else -(-product // 1_000_000)
         return self.inbound_base_fee_msat + proportional
 

@@ -10,6 +10,7 @@ import re
 from enum import Enum
 from typing import Annotated
 
+import yaml
 from pydantic import ConfigDict, Field, model_validator
 
 from lnagents.model.errors import TopologyError
@@ -192,3 +193,10 @@ def parse_topology(text: str, source: str) -> Topology:
         TopologyError: with one sentence that names file and key.
     """
     return parse_yaml(text, source, Topology, TopologyError)
+
+
+def dump_topology(topology: Topology) -> str:
+    """The YAML text of `topology`, with what was given when it was made; `parse_topology` reads it."""
+    data = topology.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    text: str = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=200)
+    return text
