@@ -196,7 +196,7 @@ def parse_topology(text: str, source: str) -> Topology:
 
 
 def dump_topology(topology: Topology) -> str:
-    """The YAML text of `topology`, with what was given when it was made; `parse_topology` reads it."""
+    """YAML that `parse_topology` reads back; what was never given is left out."""
     data = topology.model_dump(mode="json", by_alias=True, exclude_unset=True)
     text: str = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=200)
     return text
