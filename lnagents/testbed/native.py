@@ -1,0 +1,395 @@
+"""The native backend: every service is a plain process of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import secrets
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NoReturn, TypeVar
+
+from lnagents.lnd import LndEndpoint
+from lnagents.model.errors import BackendError, NodeDiedError, SettleTimeoutError
+from lnagents.testbed.backend import (
+    BITCOIND,
+    MINER,
+    BitcoindSite,
+    NodeSite,
+    SellerSite,
+    ServiceState,
+    aperture_service,
+    aperture_services,
+    lightning_services,
+)
+from lnagents.testbed.ports import HOST, assign_ports
+from lnagents.testbed.processes import (
+    ProcessRecord,
+    is_alive,
+    is_stopped,
+    marked,
+    send_signal,
+    spawn,
+    wait_gone,
+)
+from lnagents.testbed.settings import (
+    ApertureSettings,
+    ChainAccess,
+    aperture_configuration,
+    aperture_database_option,
+    bitcoind_options,
+    chain_options,
+    lnd_options,
+)
+from lnagents.testbed.state import StateFolder, TestbedState
+from lnagents.testbed.toolchain import Toolchain
+
+RPC_USER = "lnagents"
+KILL_SECONDS = 20.0
+"""A killed process that still exists after this hangs in the kernel."""
+CREDENTIALS_SECONDS = 60.0
+WATCH_SECONDS = 0.1
+LOG_LINES_ON_DEATH = 12
+
+Result = TypeVar("Result")
+
+
+class NativeBackend:
+    """Runs the services of one network as processes; see `lnagents.testbed.backend.Backend`.
+
+    Below its directory: `data/SERVICE` (what the service writes), `logs/SERVICE.log`, `macaroons`.
+    """
+
+    def __init__(self, folder: StateFolder, state: TestbedState, toolchain: Toolchain) -> None:
+        self._folder = folder
+        self._state = state
+        self._toolchain = toolchain
+
+    @property
+    def directory(self) -> Path:
+        """Data, logs and macaroons."""
+        return self._state.directory
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """What every port is for; empty before `prepare`."""
+        return self._state.ports
+
+    async def prepare(self) -> None:
+        """Check ports, make directories and configuration; nothing runs yet."""
+        await _in_thread(self._prepare)
+
+    def _prepare(self) -> None:
+        ports = assign_ports(self._state.topology)
+        self._state = self._state.model_copy(update={"ports": ports})
+        # Written before the first file, so that `down` knows what to remove.
+        self._folder.write(self._state)
+        self.directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700)
+        self._marker().touch()
+        for part in ("data", "logs", "macaroons"):
+            (self.directory / part).mkdir(mode=0o700)
+        password = secrets.token_hex(16)
+        _write_private(self._data(BITCOIND) / "bitcoin.conf", self._bitcoin_configuration(password))
+        credentials = f"bitcoind.rpcuser={RPC_USER}\nbitcoind.rpcpass={password}\n"
+        for name in lightning_services(self._state.topology):
+            _write_private(
+                self._data(name) / "lnd.conf", f"[Application Options]\n{credentials}"
+            )
+        for seller in self._state.topology.sellers:
+            _write_private(
+                self._data(aperture_service(seller.node)) / "aperture.yaml",
+                aperture_configuration(self._aperture(seller.node)),
+            )
+
+    async def start(self, services: Sequence[str]) -> None:
+        """Start these services, all at once."""
+        running = await _in_thread(self._folder.processes)
+        for service in services:
+            if service in running and is_alive(running[service]):
+                continue
+            # Nothing is awaited between the process's birth and its record.
+            process = spawn(
+                self._command(service),
+                self._log(service),
+                self._state.mark,
+                self._environment(service),
+            )
+            self._folder.record(service, process)
+
+    async def stop(self, services: Sequence[str], *, timeout: float = 30.0) -> None:
+        """Ask these services to end, and kill those that still run after `timeout` s."""
+        records = await _in_thread(self._forget, services)
+        for record in records:
+            send_signal(record, signal.SIGTERM)
+            send_signal(record, signal.SIGCONT)
+        await _in_thread(_end, records, timeout)
+
+    async def kill(self, services: Sequence[str]) -> None:
+        """End these services at once."""
+        records = await _in_thread(self._forget, services)
+        await _in_thread(_end, records, 0.0)
+
+    async def pause(self, services: Sequence[str]) -> None:
+        """Freeze these services."""
+        await _in_thread(self._signal, services, signal.SIGSTOP)
+
+    async def resume(self, services: Sequence[str]) -> None:
+        """Let frozen services go on."""
+        await _in_thread(self._signal, services, signal.SIGCONT)
+
+    async def partition(self, service: str) -> None:
+        """Not possible with processes that share one loopback interface."""
+        raise BackendError(
+            f"the native backend cannot cut {service} off; it can be paused, or use compose"
+        )
+
+    async def heal(self, service: str) -> None:
+        """There is nothing to undo."""
+
+    async def states(self) -> Mapping[str, ServiceState]:
+        """What every service is doing now."""
+        return await _in_thread(self._states)
+
+    def _states(self) -> Mapping[str, ServiceState]:
+        topology = self._state.topology
+        services = (BITCOIND, *lightning_services(topology), *aperture_services(topology), MINER)
+        records = self._folder.processes()
+        states = {}
+        for service in services:
+            record = records.get(service)
+            if record is None:
+                states[service] = ServiceState.STOPPED
+            elif not is_alive(record):
+                states[service] = ServiceState.DIED
+            else:
+                paused = is_stopped(record)
+                states[service] = ServiceState.PAUSED if paused else ServiceState.RUNNING
+        return states
+
+    async def logs(self, service: str, lines: int) -> str:
+        """The last `lines` lines that a service wrote."""
+        return await _in_thread(_tail, self._log(service), lines)
+
+    async def watch(self) -> NoReturn:
+        """Wait until a service ends that was not asked to.
+
+        Raises:
+            NodeDiedError: naming it, with its last log lines.
+        """
+        while True:
+            for service, record in (await _in_thread(self._folder.processes)).items():
+                if is_alive(record):
+                    continue
+                # It may have been ended on purpose between the two looks.
+                if (await _in_thread(self._folder.processes)).get(service) == record:
+                    tail = await self.logs(service, LOG_LINES_ON_DEATH)
+                    raise NodeDiedError(f"{service} ended by itself; its last lines:\n{tail}")
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def bitcoind(self) -> BitcoindSite:
+        """Where bitcoind's RPC is."""
+        text = await _in_thread((self._data(BITCOIND) / "bitcoin.conf").read_text)
+        password = next(
+            line.partition("=")[2] for line in text.splitlines() if line.startswith("rpcpassword=")
+        )
+        return BitcoindSite(
+            f"http://{HOST}:{self.ports['bitcoind RPC']}", user=RPC_USER, password=password
+        )
+
+    async def node(self, name: str) -> NodeSite:
+        """Where a started LND is reached; waits for its certificate and macaroon."""
+        certificate = self._data(name) / "tls.cert"
+        macaroon = self._macaroon_directory(name) / "admin.macaroon"
+        try:
+            async with asyncio.timeout(CREDENTIALS_SECONDS):
+                while not await _in_thread(_all_filled, (certificate, macaroon)):
+                    await asyncio.sleep(0.02)
+        except TimeoutError as exc:
+            raise SettleTimeoutError(
+                f"{name} wrote no certificate and macaroon in {CREDENTIALS_SECONDS:g} s"
+            ) from exc
+        return NodeSite(
+            admin=LndEndpoint(f"{HOST}:{self.ports[f'{name} gRPC']}", certificate, macaroon),
+            peer_address=f"{HOST}:{self.ports[f'{name} peers']}",
+        )
+
+    def sellers(self) -> Mapping[str, SellerSite]:
+        """The Apertures, by their node's name."""
+        return {
+            seller.node: SellerSite(
+                node=seller.node,
+                url=f"http://{HOST}:{self.ports[f'{seller.node} Aperture']}",
+                service_host=HOST,
+                service_port=self.ports[f"{seller.node} hint service"],
+                pricer_host=HOST,
+                pricer_port=self.ports[f"{seller.node} pricer"],
+            )
+            for seller in self._state.topology.sellers
+        }
+
+    async def save_state(self, into: Path) -> None:
+        """Copy all services' data."""
+        await _in_thread(lambda: shutil.copytree(self.directory / "data", into, symlinks=True))
+
+    async def load_state(self, source: Path) -> None:
+        """Replace all services' data."""
+        await _in_thread(self._load_state, source)
+
+    def _load_state(self, source: Path) -> None:
+        data = self.directory / "data"
+        draft = self.directory / "data.draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(source, draft, symlinks=True)
+        shutil.rmtree(data)
+        draft.rename(data)
+
+    async def destroy(self) -> None:
+        """Kill everything that was started and remove all that was written."""
+        await _in_thread(self._destroy)
+
+    def _destroy(self) -> None:
+        records = {*self._folder.processes().values(), *marked(self._state.mark)}
+        _end(records, 0.0)
+        # A folder that was there before us has no marker, and stays.
+        if self._marker().exists():
+            shutil.rmtree(self.directory)
+        # Last, so that an interrupted `destroy` can be repeated.
+        self._folder.remove()
+
+    def _command(self, service: str) -> list[str]:
+        data = self._data(service)
+        if service == BITCOIND:
+            return [*self._toolchain.bitcoind.command, f"-datadir={data}", *bitcoind_options()]
+        if service == MINER:
+            return [sys.executable, "-m", "lnagents", "testbed", "mine"]
+        for seller in self._state.topology.sellers:
+            if service == aperture_service(seller.node):
+                return [
+                    *self._toolchain.aperture.command,
+                    f"--configfile={data / 'aperture.yaml'}",
+                    aperture_database_option(PurePosixPath(data)),
+                ]
+        return [
+            *self._toolchain.lnd.command,
+            f"--lnddir={data}",
+            f"--rpclisten={HOST}:{self.ports[f'{service} gRPC']}",
+            f"--listen={HOST}:{self.ports[f'{service} peers']}",
+            *chain_options(self._chain()),
+            *lnd_options(self._state.topology, service),
+        ]
+
+    def _environment(self, service: str) -> dict[str, str]:
+        if service == MINER:
+            return {"LNAGENTS_MINER_TESTBED": self._state.name}
+        # Go's collector would run often in these small heaps; memory is cheaper here than time.
+        return {"GOGC": "400"}
+
+    def _chain(self) -> ChainAccess:
+        return ChainAccess(
+            rpc=f"{HOST}:{self.ports['bitcoind RPC']}",
+            zmq_block=f"{HOST}:{self.ports['bitcoind ZMQ blocks']}",
+            zmq_transaction=f"{HOST}:{self.ports['bitcoind ZMQ transactions']}",
+        )
+
+    def _bitcoin_configuration(self, password: str) -> str:
+        chain = self._chain()
+        return (
+            "[regtest]\n"
+            f"rpcbind={HOST}\nrpcallowip={HOST}\nrpcport={self.ports['bitcoind RPC']}\n"
+            f"rpcuser={RPC_USER}\nrpcpassword={password}\n"
+            f"zmqpubrawblock=tcp://{chain.zmq_block}\n"
+            f"zmqpubrawtx=tcp://{chain.zmq_transaction}\n"
+        )
+
+    def _aperture(self, node: str) -> ApertureSettings:
+        return ApertureSettings(
+            listen=f"{HOST}:{self.ports[f'{node} Aperture']}",
+            lnd=f"{HOST}:{self.ports[f'{node} gRPC']}",
+            tls_certificate=PurePosixPath(self._data(node) / "tls.cert"),
+            macaroon_directory=PurePosixPath(self._macaroon_directory(node)),
+            base_directory=PurePosixPath(self._data(aperture_service(node))),
+            service=f"{HOST}:{self.ports[f'{node} hint service']}",
+            pricer=f"{HOST}:{self.ports[f'{node} pricer']}",
+        )
+
+    def _marker(self) -> Path:
+        return self.directory / f".lnagents-{self._state.mark}"
+
+    def _data(self, service: str) -> Path:
+        return self.directory / "data" / service
+
+    def _macaroon_directory(self, name: str) -> Path:
+        # LND's layout.
+        return self._data(name) / "data" / "chain" / "bitcoin" / "regtest"
+
+    def _log(self, service: str) -> Path:
+        return self.directory / "logs" / f"{service}.log"
+
+    def _forget(self, services: Sequence[str]) -> list[ProcessRecord]:
+        records = self._folder.processes()
+        for service in services:
+            self._folder.forget(service)
+        return [records[service] for service in services if service in records]
+
+    def _signal(self, services: Sequence[str], number: signal.Signals) -> None:
+        records = self._folder.processes()
+        for service in services:
+            if service not in records or not send_signal(records[service], number):
+                raise BackendError(f"{service} does not run")
+
+
+async def _in_thread(function: Callable[..., Result], *arguments: object) -> Result:
+    """Run what blocks on files in a thread, to its end even if the caller is cancelled.
+
+    Raises:
+        BackendError: the file system refused, for instance because the disk is full.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        # What it raised comes second to the cancellation.
+        work.exception()
+        raise
+    except OSError as exc:
+        cause = "the disk is full" if exc.errno == errno.ENOSPC else exc.strerror
+        raise BackendError(f"{exc.filename}: {cause}") from exc
+
+
+def _end(records: Sequence[ProcessRecord] | set[ProcessRecord], timeout: float) -> None:
+    if wait_gone(records, timeout):
+        return
+    for record in records:
+        send_signal(record, signal.SIGKILL)
+    if not wait_gone(records, KILL_SECONDS):
+        left = ", ".join(str(record.pid) for record in records if is_alive(record))
+        raise BackendError(f"processes {left} do not end, even when killed")
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(text)
+
+
+def _all_filled(paths: Sequence[Path]) -> bool:
+    return all(path.is_file() and path.stat().st_size > 0 for path in paths)
+
+
+def _tail(path: Path, lines: int) -> str:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            # Longer lines than this are cut, which is as well.
+            file.seek(max(0, size - 400 * lines))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])

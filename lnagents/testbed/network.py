@@ -1,0 +1,519 @@
+"""A whole live network: `Testbed`, what experiments, tests and the command line use."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import httpx
+
+from lnagents.lnd import LndClient, LndEndpoint, Role
+from lnagents.model.errors import SettleTimeoutError, TestbedError
+from lnagents.model.payment import PaymentOutcome, PaymentStatus
+from lnagents.model.topology import Topology
+from lnagents.model.units import Msat, NodeKey
+from lnagents.testbed import audit, snapshot
+from lnagents.testbed.backend import (
+    BITCOIND,
+    MINER,
+    Backend,
+    BackendKind,
+    NodeSite,
+    Progress,
+    SellerSite,
+    ServiceState,
+    aperture_services,
+    lightning_services,
+)
+from lnagents.testbed.backends import open_backend
+from lnagents.testbed.bitcoin import BitcoinClient
+from lnagents.testbed.gossip import Network, wait_gossip
+from lnagents.testbed.provision import (
+    Lightning,
+    Phase,
+    bake_macaroons,
+    prepare_chain,
+    provision,
+    wait_nodes,
+)
+from lnagents.testbed.state import StateFolder, TestbedState, data_directory_for
+from lnagents.testbed.together import together, while_alive
+
+APERTURE_SECONDS = 30.0
+QUIET_SECONDS = 30.0
+POLL_SECONDS = 0.05
+
+Result = TypeVar("Result")
+
+
+def ignore(text: str) -> None:
+    """For callers who show no progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestbedNode:
+    """One node: who it is and how it is reached."""
+
+    __test__ = False  # pytest would collect the name
+
+    name: str
+    key: NodeKey
+    admin: LndEndpoint
+    """May do everything."""
+    agent: LndEndpoint
+    """May do what the four roles of an agent allow."""
+    macaroons: Mapping[Role, Path]
+    """One per role."""
+    peer_address: str
+    """`host:port` for other nodes."""
+
+
+class Testbed:
+    """A live network, funded, with channels open and gossip settled.
+
+    Made by `up` (which starts it), `attach` (which finds a running one) or `running`. Clients that
+    it gives are its own; `down` or `close` closes them.
+    """
+
+    __test__ = False
+
+    def __init__(
+        self,
+        folder: StateFolder,
+        state: TestbedState,
+        backend: Backend,
+        lightning: Lightning,
+        bitcoin: BitcoinClient,
+    ) -> None:
+        self._folder = folder
+        self._state = state
+        self._backend = backend
+        self._lightning = lightning
+        self._bitcoin = bitcoin
+        self.nodes: Mapping[str, TestbedNode] = MappingProxyType(
+            {name: self._describe(name) for name in lightning.sites}
+        )
+        """By name, in the topology's order."""
+        self.sellers: Mapping[str, SellerSite] = MappingProxyType(dict(backend.sellers()))
+        """By their node's name."""
+
+    @classmethod
+    async def up(
+        cls,
+        topology: Topology,
+        *,
+        backend: BackendKind = BackendKind.NATIVE,
+        name: str | None = None,
+        directory: Path | None = None,
+        progress: Progress = ignore,
+        phase: Phase = ignore,
+    ) -> Testbed:
+        """Start a network and wait until it can be used.
+
+        If anything fails, or the caller is cancelled, all that was started is stopped and removed.
+
+        Args:
+            topology: what to build.
+            backend: what runs it.
+            name: how later commands find it; None takes the topology's.
+            directory: a folder, not there yet, for its data; None chooses one, on tmpfs if there
+                is room.
+            progress: told each step, for people.
+            phase: told the name of each phase when it begins, for the start-up bench.
+
+        Raises:
+            PortInUseError: another program listens on a port of the topology.
+            ToolchainError: a program is missing and could not be provided.
+            NodeDiedError: a program ended; with its last log lines.
+            TestbedError: it did not come up for another reason, which is named.
+        """
+        folder = StateFolder(name or topology.name)
+        mark = secrets.token_hex(16)
+        where = directory or data_directory_for(folder.name, mark, len(topology.nodes))
+        state = TestbedState(
+            name=folder.name,
+            backend=backend,
+            mark=mark,
+            directory=where.absolute(),
+            topology=topology,
+        )
+        phase("prepare")
+        folder.claim()
+        driver: Backend | None = None
+        try:
+            folder.write(state)
+            driver = await open_backend(folder, state, progress)
+            await driver.prepare()
+            return await while_alive(
+                driver, cls._bring_up(folder, folder.read(), driver, progress, phase)
+            )
+        except BaseException:
+            # Not `finally`: a network that is up stays up.
+            await _to_its_end(driver.destroy() if driver is not None else _give_back(folder))
+            raise
+
+    @classmethod
+    async def _bring_up(
+        cls,
+        folder: StateFolder,
+        state: TestbedState,
+        backend: Backend,
+        progress: Progress,
+        phase: Phase,
+    ) -> Testbed:
+        topology = state.topology
+        phase("chain")
+        progress("Starting bitcoind")
+        await backend.start([BITCOIND])
+        bitcoin = BitcoinClient(await backend.bitcoind())
+        clients: dict[str, LndClient] = {}
+        try:
+            await prepare_chain(topology, bitcoin)
+            phase("nodes")
+            names = lightning_services(topology)
+            progress(f"Starting {len(names)} LND nodes")
+            await backend.start(names)
+            sites = await _sites(backend, names)
+            clients |= {name: LndClient(site.admin) for name, site in sites.items()}
+            lightning = await wait_nodes(sites, clients)
+            # Their starts take processor time, but nothing waits for them until the end.
+            await backend.start(aperture_services(topology))
+            books, _ = await asyncio.gather(
+                provision(topology, bitcoin, lightning, progress=progress, phase=phase),
+                bake_macaroons(clients, backend.directory / "macaroons"),
+            )
+            phase("sellers")
+            await together(_wait_answer(site) for site in backend.sellers().values())
+            phase("snapshot")
+            state = state.model_copy(update={"books": books, "began_at": time.time()})
+            folder.write(state)
+            testbed = cls(folder, state, backend, lightning, bitcoin)
+            await testbed.snapshot()
+            await backend.start([MINER])
+            phase("up")
+            return testbed
+        except BaseException:
+            await _to_its_end(_close_all(clients, bitcoin))
+            raise
+
+    @classmethod
+    async def attach(cls, name: str) -> Testbed:
+        """Find a network that is up, also one that another process started.
+
+        Raises:
+            TestbedError: none of that name, or it did not finish starting.
+        """
+        folder = StateFolder(name)
+        state = folder.read()
+        if not state.books:
+            raise TestbedError(
+                f"testbed {name!r} is still starting, or its start was interrupted;"
+                f" `lnagents testbed down --name {name}` removes it"
+            )
+        backend = await open_backend(folder, state, ignore)
+        sites = await _sites(backend, lightning_services(state.topology))
+        lightning = Lightning(
+            sites=sites,
+            clients={node: LndClient(site.admin) for node, site in sites.items()},
+            keys={node: books.key for node, books in state.books.items()},
+            addresses={},
+        )
+        return cls(folder, state, backend, lightning, BitcoinClient(await backend.bitcoind()))
+
+    @classmethod
+    @asynccontextmanager
+    async def running(
+        cls,
+        topology: Topology,
+        *,
+        backend: BackendKind = BackendKind.NATIVE,
+        name: str | None = None,
+        directory: Path | None = None,
+        progress: Progress = ignore,
+    ) -> AsyncIterator[Testbed]:
+        """`up`, and `down` at the end, as an async context manager."""
+        testbed = await cls.up(
+            topology, backend=backend, name=name, directory=directory, progress=progress
+        )
+        try:
+            yield testbed
+        finally:
+            await _to_its_end(testbed.down())
+
+    @property
+    def name(self) -> str:
+        """How commands find it."""
+        return self._state.name
+
+    @property
+    def topology(self) -> Topology:
+        """What it was made from."""
+        return self._state.topology
+
+    @property
+    def backend(self) -> Backend:
+        """What runs it; for faults."""
+        return self._backend
+
+    @property
+    def directory(self) -> Path:
+        """Its data; other files put here, such as agents' own, are removed by `down`, too."""
+        return self._backend.directory
+
+    @property
+    def began_at(self) -> float:
+        """Unix seconds when it had been provisioned."""
+        return self._state.began_at
+
+    def client(self, name: str) -> LndClient:
+        """A client of one node that may do everything.
+
+        Raises:
+            TestbedError: no such node.
+        """
+        try:
+            return self._lightning.clients[name]
+        except KeyError as exc:
+            known = ", ".join(self.nodes)
+            raise TestbedError(f"no node {name!r} in testbed {self.name!r} ({known})") from exc
+
+    async def down(self) -> None:
+        """Stop everything and remove all files."""
+        await self.close()
+        await _to_its_end(self._backend.destroy())
+
+    async def close(self) -> None:
+        """Let go of the network and leave it running."""
+        await _close_all(self._lightning.clients, self._bitcoin)
+
+    async def states(self) -> Mapping[str, ServiceState]:
+        """What every service is doing now."""
+        return await self._backend.states()
+
+    async def logs(self, service: str, lines: int = 50) -> str:
+        """The last lines that a service wrote.
+
+        Raises:
+            TestbedError: no such service.
+        """
+        known = await self.states()
+        if service not in known:
+            raise TestbedError(
+                f"no service {service!r} in testbed {self.name!r} ({', '.join(known)})"
+            )
+        return await self._backend.logs(service, lines)
+
+    async def mine(self, blocks: int) -> None:
+        """Mine `blocks` blocks at once and wait until every node has seen them.
+
+        Raises:
+            SettleTimeoutError: a node did not.
+        """
+        await self._bitcoin.mine(blocks)
+        height = await self._bitcoin.height()
+
+        async def reached(name: str) -> None:
+            while (await self.client(name).info()).block_height < height:
+                await asyncio.sleep(POLL_SECONDS)
+
+        await self._within(
+            QUIET_SECONDS, f"block {height} is not at every node", together(map(reached, self.nodes))
+        )
+
+    async def pay(
+        self,
+        source: str,
+        destination: str,
+        amount_msat: Msat,
+        *,
+        fee_limit_msat: Msat | None = None,
+        timeout_seconds: int = 60,
+        max_parts: int = 1,
+    ) -> PaymentOutcome:
+        """Let LND's own sender pay; a payment that fails is an outcome, not an exception.
+
+        Args:
+            source: name of the node that pays.
+            destination: name of the node that is paid.
+            amount_msat: how much, in msat.
+            fee_limit_msat: most that forwarders may keep; None for the amount itself.
+            timeout_seconds: how long new attempts are made.
+            max_parts: into how many parts it may be split.
+
+        Raises:
+            TestbedError: no such node.
+            LndError: a node refused or does not answer.
+        """
+        payer, receiver = self.client(source), self.client(destination)
+        invoice = await receiver.add_invoice(amount_msat)
+        began = time.time()
+        payment = await payer.pay(
+            invoice.payment_request,
+            fee_limit_msat=amount_msat if fee_limit_msat is None else fee_limit_msat,
+            timeout_seconds=timeout_seconds,
+            max_parts=max_parts,
+        )
+        settled = payment.status is PaymentStatus.SETTLED
+        failed = sum(attempt.failure is not None for attempt in payment.attempts)
+        return PaymentOutcome(
+            index=0,
+            source=source,
+            destination=destination,
+            amount_msat=amount_msat,
+            settled=settled,
+            fee_msat=payment.fee_msat if settled else 0,
+            attempts=len(payment.attempts),
+            failed_attempts=failed,
+            started_at=began - self.began_at,
+            seconds=time.time() - began,
+            reason="" if settled else payment.failure_reason,
+            payment_hash=payment.payment_hash,
+        )
+
+    async def wait_gossip(self, timeout: float | None = None) -> float:
+        """Wait until every node knows the current policy of every edge; gives the seconds.
+
+        Raises:
+            SettleTimeoutError: not within `timeout` s (None: what the profile allows).
+        """
+        return await self._watched(wait_gossip(self._network(), timeout=timeout))
+
+    async def wait_quiet(self, timeout: float = QUIET_SECONDS) -> None:
+        """Wait until no payment is on its way anywhere.
+
+        Raises:
+            SettleTimeoutError: some still are after `timeout` s.
+        """
+
+        async def quiet(name: str) -> None:
+            while any(channel.pending_htlcs for channel in await self.client(name).channels()):
+                await asyncio.sleep(POLL_SECONDS)
+
+        await self._within(
+            timeout, "payments are still on their way", together(map(quiet, self.nodes))
+        )
+
+    async def audit(self) -> audit.AuditReport:
+        """Check that no satoshi was lost; waits until payments have come to rest.
+
+        Raises:
+            AuditError: channels were opened or closed since the start.
+            SettleTimeoutError: payments did not come to rest.
+        """
+        await self.wait_quiet()
+        return await audit.audit(self._lightning.clients, self._state.books, self.began_at)
+
+    async def snapshot(self) -> None:
+        """Keep the present state of the whole network as the one that `reset` goes back to."""
+        await snapshot.save(self._backend, self._bitcoin, self.topology)
+
+    async def reset(self) -> None:
+        """Go back to the state right after provisioning (or the last `snapshot`).
+
+        Chain, nodes, mission control and Apertures; keys and ports stay. If it fails, every service
+        is stopped, and `reset` may be tried again.
+
+        Raises:
+            TestbedError: a service did not come back; says which and why.
+        """
+        # Connections to the nodes would wait before they try again.
+        await together(client.close() for client in self._lightning.clients.values())
+        await snapshot.restore(self._backend, self._bitcoin, self._lightning, self.topology)
+        await self.wait_gossip()
+        await together(_wait_answer(site) for site in self.sellers.values())
+
+    def _network(self) -> Network:
+        return Network(self._lightning.clients, self._lightning.keys, self.topology.profile)
+
+    def _describe(self, name: str) -> TestbedNode:
+        site = self._lightning.sites[name]
+        macaroons = self._backend.directory / "macaroons" / name
+        return TestbedNode(
+            name=name,
+            key=self._lightning.keys[name],
+            admin=site.admin,
+            agent=LndEndpoint(
+                site.admin.address, site.admin.tls_certificate, macaroons / "agent.macaroon"
+            ),
+            macaroons={role: macaroons / f"{role.value}.macaroon" for role in Role},
+            peer_address=site.peer_address,
+        )
+
+    async def _watched(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        return await while_alive(self._backend, coroutine)
+
+    async def _within(
+        self, timeout: float, complaint: str, coroutine: Coroutine[Any, Any, object]
+    ) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await self._watched(coroutine)
+        except TimeoutError as exc:
+            raise SettleTimeoutError(f"{complaint} after {timeout:g} s") from exc
+
+
+async def remove(name: str) -> None:
+    """Stop and remove a network by name, whatever state it is in; also a half-started one.
+
+    Raises:
+        TestbedError: there is none of that name.
+    """
+    folder = StateFolder(name)
+    if folder.exists() and not (folder.path / "state.json").exists():
+        # Interrupted between its first two steps: nothing was started.
+        await _give_back(folder)
+        return
+    state = folder.read()
+    backend = await open_backend(folder, state, ignore)
+    await _to_its_end(backend.destroy())
+
+
+async def _sites(backend: Backend, names: tuple[str, ...]) -> dict[str, NodeSite]:
+    return dict(zip(names, await together(backend.node(name) for name in names), strict=True))
+
+
+async def _wait_answer(site: SellerSite) -> None:
+    """Wait until the Aperture answers anything; the service behind it may not be there yet."""
+    try:
+        async with asyncio.timeout(APERTURE_SECONDS), httpx.AsyncClient(trust_env=False) as http:
+            while True:
+                try:
+                    await http.get(site.url)
+                    return
+                except httpx.HTTPError:
+                    await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError as exc:
+        raise SettleTimeoutError(
+            f"the Aperture of {site.node} does not answer at {site.url}"
+            f" after {APERTURE_SECONDS:g} s"
+        ) from exc
+
+
+async def _close_all(clients: Mapping[str, LndClient], bitcoin: BitcoinClient) -> None:
+    await together([*(client.close() for client in clients.values()), bitcoin.close()])
+
+
+async def _give_back(folder: StateFolder) -> None:
+    await asyncio.to_thread(folder.remove)
+
+
+async def _to_its_end(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Await something that must not be left half done, even if cancelled meanwhile."""
+    work = asyncio.ensure_future(coroutine)
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        work.exception()
+        raise asyncio.CancelledError
+    work.result()

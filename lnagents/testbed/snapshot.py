@@ -1,0 +1,81 @@
+"""Keeps a whole network's state, and brings it back: chain, nodes and Apertures as one."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+
+from lnagents.model.errors import TestbedError
+from lnagents.model.topology import Topology
+from lnagents.testbed.backend import (
+    BITCOIND,
+    MINER,
+    Backend,
+    ServiceState,
+    aperture_services,
+    lightning_services,
+)
+from lnagents.testbed.bitcoin import BitcoinClient
+from lnagents.testbed.provision import Lightning, prepare_chain, wait_active, wait_nodes
+from lnagents.testbed.together import while_alive
+
+FOLDER = "snapshot"
+
+
+async def save(backend: Backend, bitcoin: BitcoinClient, topology: Topology) -> None:
+    """Freeze all services, copy their data, and let them go on.
+
+    Raises:
+        BackendError: the copy could not be made, for instance because the disk is full.
+    """
+    await bitcoin.flush()
+    target, draft = backend.directory / FOLDER, backend.directory / f"{FOLDER}.draft"
+    await asyncio.to_thread(shutil.rmtree, draft, True)
+    states = await backend.states()
+    running = [name for name, state in states.items() if state is ServiceState.RUNNING]
+    try:
+        # Whoever pays last is frozen last: bitcoind after the nodes that ask it.
+        await backend.pause([name for name in running if name != BITCOIND])
+        await backend.pause([name for name in running if name == BITCOIND])
+        await backend.save_state(draft)
+    finally:
+        await backend.resume(running)
+    await asyncio.to_thread(shutil.rmtree, target, True)
+    await asyncio.to_thread(draft.rename, target)
+
+
+async def restore(
+    backend: Backend, bitcoin: BitcoinClient, lightning: Lightning, topology: Topology
+) -> None:
+    """Stop everything, put the kept data back, start everything, and wait for all channels.
+
+    Raises:
+        TestbedError: there is no snapshot, or a service did not come back.
+    """
+    source = backend.directory / FOLDER
+    if not await asyncio.to_thread(source.is_dir):
+        raise TestbedError(f"there is no snapshot in {backend.directory}")
+    names = lightning_services(topology)
+    services = (MINER, *aperture_services(topology), *names, BITCOIND)
+    await backend.kill(services)
+    try:
+        await backend.load_state(source)
+        await backend.start([BITCOIND])
+        await while_alive(backend, _start_nodes(backend, bitcoin, lightning, topology))
+    except BaseException:
+        # All or nothing: half a network would look like one that works.
+        await asyncio.shield(backend.kill(services))
+        raise
+
+
+async def _start_nodes(
+    backend: Backend, bitcoin: BitcoinClient, lightning: Lightning, topology: Topology
+) -> None:
+    await prepare_chain(topology, bitcoin)
+    await backend.start(lightning_services(topology))
+    for name in lightning.sites:
+        await backend.node(name)
+    await wait_nodes(lightning.sites, lightning.clients)
+    await backend.start(aperture_services(topology))
+    await wait_active(topology, lightning)
+    await backend.start([MINER])
