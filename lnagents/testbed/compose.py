@@ -141,24 +141,23 @@ class ComposeBackend:
 
     async def start(self, services: Sequence[str]) -> None:
         """Start these services, all at once."""
-        missing = await self._do("starting", self._start, services)
-        if missing:
+        fresh = await self._do("starting", self._start, services)
+        if fresh:
             await self._compose(
-                *("up", "--detach", "--no-deps", "--no-build", "--no-recreate", *missing)
+                *("up", "--detach", "--no-deps", "--no-build", "--no-recreate", *fresh)
             )
 
     def _start(self, engine: Engine, services: Sequence[str]) -> list[str]:
-        """Start the containers that exist, and give the services that have none."""
+        """Start the containers that ran before; give the services whose containers did not.
+
+        Those are for Compose: it makes them, and puts configuration files in at the first start.
+        """
         for service in services:
             self._mark(service).touch()
         containers = engine.containers()
-        idle = [
-            containers[service]
-            for service in services
-            if service in containers and containers[service].status in ("created", "exited")
-        ]
-        _each(idle, lambda container: container.start())
-        return [service for service in services if service not in containers]
+        ended = [service for service in services if _status(containers, service) == "exited"]
+        _each([containers[service] for service in ended], lambda container: container.start())
+        return [service for service in services if _status(containers, service) in ("", "created")]
 
     async def stop(self, services: Sequence[str], *, timeout: float = 30.0) -> None:
         """Ask these services to end, and kill those that still run after `timeout` s."""
@@ -408,6 +407,11 @@ def _each(containers: Sequence[Container], action: Callable[[Container], None]) 
     with ThreadPoolExecutor(PARALLEL) as pool:
         for future in [pool.submit(action, container) for container in containers]:
             future.result()
+
+
+def _status(containers: Mapping[str, Container], service: str) -> str:
+    container = containers.get(service)
+    return str(container.status) if container is not None else ""
 
 
 def _service(container: Container) -> str:

@@ -42,6 +42,8 @@ MACAROONS = PurePosixPath("data/chain/bitcoin/regtest")
 """Where LND writes its macaroons, below its directory."""
 APERTURE_PORT = 8081
 APERTURE_DIRECTORY = PurePosixPath("/aperture")
+PROVISION_DIRECTORY = PurePosixPath("/provision")
+"""Where `provision` notes that it is done."""
 NODES_DIRECTORY = PurePosixPath("/nodes")
 """Where `provision` finds every node's directory, by name."""
 TOPOLOGY_FILE = PurePosixPath("/topology.yaml")
@@ -155,7 +157,7 @@ class _Renderer:
         parts += [_indent(_dump({name: service})) for name, service in services.items()]
         parts += [_dump({"networks": {"default": {"driver": "bridge"}}})]
         volumes = [name for name in services if data_path(name, self._topology) is not None]
-        parts += [_dump({"volumes": {name: {} for name in volumes}})]
+        parts += [_dump({"volumes": {name: {} for name in [*volumes, PROVISION]}})]
         parts += [_dump({"configs": self._configs()})]
         parts += [
             "# Lent to builds only: the host's certificate authorities, where it has its own.\n"
@@ -230,6 +232,8 @@ class _Renderer:
                 *(f"--lnddir={LND_DIRECTORY}", "--configfile=/lnd.conf"),
                 *(*own, f"--tlsextradomain={name}"),
             ],
+            # Go's collector would run often in these small heaps; memory is cheaper than time.
+            "environment": {"GOGC": "400"},
             "configs": [{"source": "lnd", "target": "/lnd.conf"}],
             "depends_on": {BITCOIND: {"condition": "service_healthy"}},
             **_health(["CMD", *lncli], interval=5),
@@ -247,9 +251,7 @@ class _Renderer:
         started = {name: {"condition": "service_started"} for name in self._names}
         return self._inside("provision") | {
             "depends_on": {BITCOIND: {"condition": "service_healthy"}, **started},
-            "volumes": volumes,
-            # Waits for the nodes itself, and may be repeated.
-            "restart": "on-failure:3",
+            "volumes": [*volumes, f"{PROVISION}:{PROVISION_DIRECTORY}"],
         }
 
     def _miner(self) -> dict[str, Any]:
