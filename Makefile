@@ -55,8 +55,9 @@ $(VENV)/.requirements: requirements.lock | $(BIN)/python
 	$(UV) pip install --quiet --python $(VENV) --require-hashes -r requirements.lock
 	touch $@
 
+# With pip in it (--seed), which fetches Go later where uv was needed only for this.
 $(BIN)/python: | $(UV)
-	$(UV) venv --quiet --allow-existing --python '>=3.11,<3.14' $(VENV)
+	$(UV) venv --quiet --allow-existing --seed --python '>=3.11,<3.14' $(VENV)
 
 # A folder of its own, so that nothing is installed into the system's Python. venv is missing on a
 # bare Debian, pip on others; `pip --target` works where the system's packages are off limits, too.

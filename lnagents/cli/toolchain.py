@@ -40,7 +40,7 @@ def setup(as_json: JsonOption = False) -> None:
 
 def doctor(as_json: JsonOption = False) -> None:
     """Check this machine, one line per requirement, with what to do about each failing one."""
-    from lnagents.testbed.toolchain.doctor import Status, examine
+    from lnagents.testbed.doctor import Status, examine
 
     checks = run(examine())
     healthy = all(check.status is not Status.FAILED for check in checks)

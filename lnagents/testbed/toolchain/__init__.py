@@ -6,7 +6,7 @@ comes from Debian packages in a private prefix, without root. Whatever is cached
 its checksums before use, and the second time needs no network.
 
 `programs` says what is looked for, `search` looks on PATH, `cache` keeps things, `golang` and
-`debian` provide them, `provide` puts it all in order; `doctor` looks at the whole machine.
+`debian` provide them, `provide` puts it all in order.
 """
 
 from lnagents.testbed.toolchain.programs import Origin, Product, Program, Toolchain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib.util
 import os
 import platform
 import re
@@ -231,7 +232,12 @@ def _installer() -> tuple[str, ...]:
     uv = uv_program()
     if uv is not None:
         return (uv, "pip", "install", "--python", sys.executable)
-    return (sys.executable, "-m", "pip", "install")
+    if importlib.util.find_spec("pip") is not None:
+        return (sys.executable, "-m", "pip", "install")
+    raise ToolchainError(
+        "Go is needed to build LND and Aperture, and there is neither uv nor pip to fetch it with:"
+        " install one of the three"
+    )
 
 
 def _count(tell: Callable[[int], None], word: str = "") -> Callable[[str], None]:

@@ -20,8 +20,12 @@ async def ensure_toolchain(progress: Progress = silent) -> Toolchain:
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(find_or_provide(product, progress)) for product in Product]
-    except* ToolchainError as failures:
-        raise failures.exceptions[0] from failures
+    except ExceptionGroup as failures:
+        # One sentence says enough: of several causes the first, unless something unforeseen failed.
+        expected, others = failures.split(ToolchainError)
+        if expected is None or others is not None:
+            raise
+        raise expected.exceptions[0] from failures
     programs = {name: program for task in tasks for name, program in task.result().items()}
     return Toolchain(
         bitcoind=programs["bitcoind"],

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lnagents.model.errors import ToolchainError
+from lnagents.testbed.data import data_directory
 from lnagents.testbed.toolchain import (
     Origin,
     Product,
@@ -113,8 +114,9 @@ async def test_a_failure_is_raised_as_itself(
         raise ToolchainError("no mirror answers")
 
     monkeypatch.setattr(debian, "fetch", fail)
-    with pytest.raises(ToolchainError, match="no mirror answers"):
+    with pytest.raises(ToolchainError, match="no mirror answers") as caught:
         await ensure_toolchain()
+    assert type(caught.value) is ToolchainError
 
 
 async def test_a_full_disk_is_reported_with_what_was_being_made(
@@ -138,6 +140,11 @@ def test_the_pinned_modules_are_those_that_the_recipes_build() -> None:
             assert (
                 f"tool {recipe.module}/{package}" in text or f"\t{recipe.module}/{package}" in text
             )
+
+
+def test_images_are_built_with_the_same_tags() -> None:
+    dockerfile = data_directory() / "images" / "lnd" / "Dockerfile"
+    assert f"ARG TAGS={','.join(LND.tags)}\n" in dockerfile.read_text()
 
 
 def test_the_cache_key_depends_on_what_is_built() -> None:

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from lnagents.testbed.toolchain import doctor
-from lnagents.testbed.toolchain.doctor import GIB, Status
+from lnagents.testbed import doctor
+from lnagents.testbed.doctor import GIB, Status
 
 
 @pytest.mark.parametrize(
@@ -41,17 +41,19 @@ def test_a_port_in_use_is_named() -> None:
         check = doctor.check_ports([port, free])
     assert check.status is Status.WARNING
     assert check.found == f"in use: {port}"
-    assert "Docker Compose" in check.advice
+    assert "Compose backend" in check.advice
 
 
-def test_published_ports_are_read_in_each_form_that_compose_knows() -> None:
-    text = """
-services:
-  bitcoind: {}
-  alice: {ports: ["127.0.0.1:10009:10009", "9735:9735"]}
-  bob:
-    ports:
-      - {target: 10009, published: "10010", host_ip: 127.0.0.1}
-      - {target: 9735}
-"""
-    assert doctor.published_ports(text) == [9735, 10009, 10010]
+def test_free_ports_are_shown_as_a_span() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    check = doctor.check_ports([port])
+    assert (check.status, check.found) == (Status.OK, f"{port} to {port} are free")
+
+
+def test_too_little_tmpfs_only_slows_down() -> None:
+    assert doctor.check_tmpfs(4 * GIB, nodes=7).status is Status.OK
+    check = doctor.check_tmpfs(64 << 20, nodes=7)
+    assert check.status is Status.WARNING
+    assert "--shm-size=1g" in check.advice

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 import socket
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-import yaml
-
 from lnagents.model.errors import ToolchainError
+from lnagents.model.topology import Topology, parse_topology
 from lnagents.testbed.data import data_directory
+from lnagents.testbed.render import default_ports
+from lnagents.testbed.state import BYTES_BASE, BYTES_PER_NODE, TMPFS
 from lnagents.testbed.toolchain import cache, golang
 from lnagents.testbed.toolchain.processes import run_program
 from lnagents.testbed.toolchain.programs import Product, parse_version, version_text
 from lnagents.testbed.toolchain.provide import find
 
 GIB = 1 << 30
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the tmpfs that every Linux has
-NEEDED_TMPFS_BYTES = GIB
-"""Room for the data of 50 nodes with some history; without it, data goes to the disk."""
 NEEDED_DISK_BYTES, WANTED_DISK_BYTES = GIB // 2, 5 * GIB
 """To run, and to build everything from nothing: 3 GB of Go's caches and 0.3 GB of programs."""
 NEEDED_MEMORY_BYTES, WANTED_MEMORY_BYTES = 2 * GIB, 4 * GIB
@@ -87,25 +87,31 @@ def check_room(name: str, free: int, needed: int, wanted: int, advice: str) -> C
     return Check(name, Status.OK, found)
 
 
-def check_ports(ports: list[int]) -> Check:
-    """Whether nothing listens on `ports` of 127.0.0.1."""
-    taken = [port for port in ports if not _is_free(port)]
-    if taken:
-        numbers = ", ".join(map(str, taken))
-        advice = "stop what listens there, or bring the containers down if they are this network's"
-        return Check("ports", Status.WARNING, f"in use: {numbers}", f"for Docker Compose: {advice}")
-    return Check("ports", Status.OK, f"{len(ports)} free" if ports else "free ones are chosen")
+def check_ports(ports: Iterable[int]) -> Check:
+    """Whether nothing listens on `ports` of 127.0.0.1, which the Compose backend publishes."""
+    wanted = sorted(ports)
+    taken = [port for port in wanted if not _is_free(port)]
+    if not taken:
+        return Check("ports", Status.OK, f"{wanted[0]} to {wanted[-1]} are free")
+    advice = (
+        "only for the Compose backend, and only if no network of its own is up: end what listens"
+        " there, or set base_port in the topology"
+    )
+    return Check("ports", Status.WARNING, f"in use: {', '.join(map(str, taken))}", advice)
 
 
-def published_ports(compose_file: str) -> list[int]:
-    """The ports of this machine that the services in the text of a Compose file ask for."""
-    services = yaml.safe_load(compose_file).get("services", {})
-    entries = [entry for service in services.values() for entry in service.get("ports", [])]
-    ports = [
-        entry.get("published", 0) if isinstance(entry, dict) else str(entry).split(":")[-2]
-        for entry in entries
-    ]
-    return sorted({int(port) for port in ports} - {0})
+def check_tmpfs(free: int, nodes: int) -> Check:
+    """Whether `free` bytes of tmpfs hold a network of `nodes` nodes."""
+    found = f"{free / GIB:.1f} GiB free in {TMPFS}"
+    needed = BYTES_BASE + nodes * BYTES_PER_NODE
+    if free >= needed:
+        return Check("tmpfs", Status.OK, found)
+    size = math.ceil(needed / GIB)
+    advice = (
+        "works, but data goes to the disk, and mining waits for it; in a container,"
+        f" --shm-size={size}g helps"
+    )
+    return Check("tmpfs", Status.WARNING, found, advice)
 
 
 async def _check_product(product: Product) -> Check:
@@ -147,33 +153,33 @@ def _check_uv() -> Check:
 
 
 def _check_resources(complete: bool) -> list[Check]:
+    topology = _default_topology()
     root = cache.cache_root()
     existing = next(path for path in (root, *root.parents) if path.exists())
-    disk = shutil.disk_usage(existing).free
     wanted = NEEDED_DISK_BYTES if complete else WANTED_DISK_BYTES
-    compose_file = data_directory().parent / "docker-compose.regtest.yml"
     return [
-        check_ports(published_ports(compose_file.read_text()) if compose_file.exists() else []),
-        _check_tmpfs(),
-        check_room("disk", disk, NEEDED_DISK_BYTES, wanted, f"make room on the disk of {existing}"),
+        check_ports(default_ports(topology).values()),
+        check_tmpfs(shutil.disk_usage(TMPFS).free if TMPFS.is_dir() else 0, len(topology.nodes)),
         check_room(
-            "memory", _available_memory(), NEEDED_MEMORY_BYTES, WANTED_MEMORY_BYTES,
+            "disk",
+            shutil.disk_usage(existing).free,
+            NEEDED_DISK_BYTES,
+            wanted,
+            f"make room on the disk of {existing}",
+        ),
+        check_room(
+            "memory",
+            _available_memory(),
+            NEEDED_MEMORY_BYTES,
+            WANTED_MEMORY_BYTES,
             "close other programs",
         ),
-    ]  # fmt: skip
+    ]
 
 
-def _check_tmpfs() -> Check:
-    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
-    if free >= NEEDED_TMPFS_BYTES:
-        return Check("tmpfs", Status.OK, f"{free / GIB:.1f} GiB free in {SHARED_MEMORY}")
-    return Check(
-        "tmpfs",
-        Status.WARNING,
-        f"{free / GIB:.1f} GiB free in {SHARED_MEMORY}",
-        "works; data goes to the disk, and mining waits for it. In a container:"
-        f" --shm-size={NEEDED_TMPFS_BYTES // GIB}g",
-    )
+def _default_topology() -> Topology:
+    path = data_directory() / "topologies" / "default.yaml"
+    return parse_topology(path.read_text(), str(path))
 
 
 def _available_memory() -> int:
