@@ -1,0 +1,29 @@
+"""The agent daemon of one node.
+
+`config` is what its user writes. `database`, `schema`, `store`, `ledger` and `trade` are what it
+remembers, `limits` what it can never exceed. `liquidity` is what it believes of others' channels,
+`candidates` turns that into routes, `payments` sends along them, `hints` buys information first.
+`observer` watches the own node, `actor` decides, `rounds` holds that against the limits and carries
+it out. `daemon` joins all of it; `control` is how others talk to it, `status` what it says of
+itself, `metrics` and `logs` what it exposes.
+"""
+
+from lnagents.agent.config import AgentConfig, Mode, load_config, parse_config
+from lnagents.agent.control import AgentControl
+from lnagents.agent.daemon import Daemon
+from lnagents.agent.ledger import PaymentState
+from lnagents.agent.status import AgentStatus, ChannelStatus, CheckpointReport, PaymentReport
+
+__all__ = [
+    "AgentConfig",
+    "AgentControl",
+    "AgentStatus",
+    "ChannelStatus",
+    "CheckpointReport",
+    "Daemon",
+    "Mode",
+    "PaymentReport",
+    "PaymentState",
+    "load_config",
+    "parse_config",
+]

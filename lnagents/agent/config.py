@@ -1,0 +1,259 @@
+"""An agent's configuration: a TOML file, unknown keys refused, paths relative to the file."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from lnagents.env import AttemptCost, FeeBounds, RewardWeights
+from lnagents.model.errors import ConfigError
+from lnagents.model.files import StrictModel, parse_toml
+from lnagents.model.units import Ppm
+
+Network = Literal["regtest", "signet", "testnet", "testnet4", "simnet", "mainnet"]
+
+MAX_FEE_PPM = 1_000_000
+"""A fee as large as the payment itself."""
+
+
+class Mode(str, Enum):
+    """Whether decisions are carried out."""
+
+    LIVE = "live"
+    DRY_RUN = "dry-run"
+
+
+def _check_address(value: str) -> str:
+    host, separator, port = value.rpartition(":")
+    if not separator or not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise ValueError(f"{value!r} is not HOST:PORT")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+"""`HOST:PORT`."""
+
+NonNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Port = Annotated[int, Field(gt=0, lt=65_536)]
+
+
+class LndSection(StrictModel):
+    """How to reach the own node."""
+
+    address: Address
+    tls_certificate: Path
+    macaroon: Path
+    network: Network
+    """What the node must be on; it is asked at the start."""
+
+
+class RoundsSection(StrictModel):
+    """When decisions are made."""
+
+    seconds: Annotated[float, Field(ge=0.1)] = 60.0
+    checkpoint_every: Positive = 10
+    """Rounds between two checkpoints of the learner."""
+
+
+class FeesSection(StrictModel):
+    """Hard bounds of the own fees. No actor can leave them."""
+
+    min_ppm: NonNegative = 0
+    max_ppm: Annotated[Ppm, Field(ge=0, le=MAX_FEE_PPM)] = 5_000
+    min_base_msat: NonNegative = 0
+    max_base_msat: NonNegative = 5_000
+    max_inbound_discount_ppm: Annotated[Ppm, Field(ge=0, le=MAX_FEE_PPM)] = 0
+    """0 forbids inbound discounts."""
+    min_change: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share by which a fee must change to be worth an update."""
+    max_updates_per_hour: NonNegative = 60
+    """Of the whole node."""
+    max_updates_per_hour_per_channel: NonNegative = 10
+    """Other LND nodes ignore what exceeds a burst of 10 and then one a minute."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FeesSection:
+        if self.min_ppm > self.max_ppm:
+            raise ValueError(f"fees.min_ppm: {self.min_ppm} is above max_ppm {self.max_ppm}")
+        if self.min_base_msat > self.max_base_msat:
+            problem = f"{self.min_base_msat} is above max_base_msat {self.max_base_msat}"
+            raise ValueError(f"fees.min_base_msat: {problem}")
+        return self
+
+    def bounds(self) -> FeeBounds:
+        """What decisions are decoded within."""
+        return FeeBounds(
+            min_ppm=self.min_ppm,
+            max_ppm=self.max_ppm,
+            min_base_msat=self.min_base_msat,
+            max_base_msat=self.max_base_msat,
+            max_inbound_discount_ppm=self.max_inbound_discount_ppm,
+            min_change=self.min_change,
+        )
+
+
+class LimitsSection(StrictModel):
+    """Hard limits of the money that may leave, fees included. None has a default, on purpose."""
+
+    per_payment_msat: NonNegative
+    per_hour_msat: NonNegative
+    per_day_msat: NonNegative
+    max_fee_msat: NonNegative
+    """Of one payment."""
+    max_fee_ppm: Annotated[Ppm, Field(ge=0, le=MAX_FEE_PPM)]
+    """Of one payment above 1,000 sat; below, the fee may reach the amount, as by LND's default."""
+    hint_per_purchase_msat: NonNegative
+    hint_per_hour_msat: NonNegative
+    hint_per_day_msat: NonNegative
+
+
+class RoutingSection(StrictModel):
+    """How routes are sought."""
+
+    candidates: Annotated[int, Field(ge=1, le=20)] = 5
+    """Routes that one payment is chosen among."""
+    liquidity_half_life_seconds: Annotated[float, Field(gt=0)] = 3_600.0
+    """In which half of what an attempt taught about a channel is forgotten (LND's is 1 h)."""
+    attempt_cost_msat: NonNegative = 100_000
+    attempt_cost_ppm: NonNegative = 1_000
+    """What avoiding a failed attempt is worth (LND's `routerrpc.attemptcost`, `attemptcostppm`)."""
+
+    def attempt_cost(self) -> AttemptCost:
+        """The cost as the environment takes it."""
+        return AttemptCost(self.attempt_cost_msat, self.attempt_cost_ppm)
+
+
+class ActorSection(StrictModel):
+    """Who decides."""
+
+    kind: Literal["ppo", "fixed"] = "ppo"
+    """`fixed` keeps fees as they are and takes the cheapest expected route; needs no torch."""
+    learn: bool = True
+    """False: decide as the checkpoint says, without exploring or training."""
+    seed: NonNegative = 0
+    checkpoint: Path | None = None
+    """A file to start from when the own store has no checkpoint yet."""
+
+
+class RewardSection(StrictModel):
+    """Weights of the reward's terms."""
+
+    fees_earned: float = 1.0
+    fees_paid: float = 1.0
+    hint_costs: float = 1.0
+    hint_income: float = 1.0
+    failed_attempt_msat: float = 100.0
+    network_term_msat: float = 1_000.0
+
+    def weights(self) -> RewardWeights:
+        """The weights as the environment takes them."""
+        return RewardWeights(**self.model_dump())
+
+
+class SellSection(StrictModel):
+    """The hint service and the pricer, to which the own Aperture connects."""
+
+    service_host: str = "127.0.0.1"
+    service_port: Port
+    pricer_host: str = "127.0.0.1"
+    pricer_port: Port
+    price_sat: Annotated[int, Field(ge=1, le=100_000)] = 2
+
+
+class SellerSection(StrictModel):
+    """Somebody who sells hints."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+$")]
+    """Of the Aperture, without a path."""
+    key: Annotated[str, Field(pattern=r"^0[23][0-9a-f]{64}$")]
+
+
+class BuySection(StrictModel):
+    """Where hints may be bought."""
+
+    sellers: tuple[SellerSection, ...] = ()
+    payment_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """For the payment of one hint; the payment that it is bought for waits as long."""
+
+
+class MarketSection(StrictModel):
+    """L402 trade."""
+
+    sell: SellSection | None = None
+    buy: BuySection = BuySection()
+
+
+class MetricsSection(StrictModel):
+    """The Prometheus endpoint."""
+
+    listen: Address
+
+
+class AgentConfig(StrictModel):
+    """A whole file."""
+
+    name: Annotated[str, Field(min_length=1)]
+    data_directory: Path
+    mode: Mode | None = None
+    """None: live on regtest, dry-run everywhere else."""
+    lnd: LndSection
+    limits: LimitsSection
+    rounds: RoundsSection = RoundsSection()
+    fees: FeesSection = FeesSection()
+    routing: RoutingSection = RoutingSection()
+    actor: ActorSection = ActorSection()
+    reward: RewardSection = RewardSection()
+    market: MarketSection = MarketSection()
+    metrics: MetricsSection | None = None
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether decisions are only logged."""
+        if self.mode is None:
+            return self.lnd.network != "regtest"
+        return self.mode is Mode.DRY_RUN
+
+
+def parse_config(text: str, path: Path) -> AgentConfig:
+    """Read a configuration; `path` is where it lies, and what relative paths start from.
+
+    Raises:
+        ConfigError: with one sentence that names file and key.
+    """
+    config = parse_toml(text, str(path), AgentConfig, ConfigError)
+    base = path.absolute().parent
+    lnd, actor = config.lnd, config.actor
+    return config.model_copy(
+        update={
+            "data_directory": base / config.data_directory.expanduser(),
+            "lnd": lnd.model_copy(
+                update={
+                    "tls_certificate": base / lnd.tls_certificate.expanduser(),
+                    "macaroon": base / lnd.macaroon.expanduser(),
+                }
+            ),
+            "actor": actor.model_copy(
+                update={
+                    "checkpoint": actor.checkpoint and base / actor.checkpoint.expanduser(),
+                }
+            ),
+        }
+    )
+
+
+def load_config(path: Path) -> AgentConfig:
+    """Read the configuration file at `path`.
+
+    Raises:
+        ConfigError: the file cannot be read or is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
+        raise ConfigError(str(path), f"cannot be read ({reason})") from exc
+    return parse_config(text, path)

@@ -1,0 +1,466 @@
+"""The control service of a daemon, and its client: gRPC over a Unix socket of the own user."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Protocol, TypeVar
+
+import grpc
+from grpc import aio
+
+from lnagents.agent.actor import LearnerStats
+from lnagents.agent.ledger import PaymentRecord, PaymentState
+from lnagents.agent.status import AgentStatus, ChannelStatus, CheckpointReport, PaymentReport
+from lnagents.agent.stubs import control_pb2 as pb
+from lnagents.agent.stubs.control_pb2_grpc import (
+    AgentControlServicer,
+    AgentControlStub,
+    add_AgentControlServicer_to_server,
+)
+from lnagents.model.errors import (
+    ConfigError,
+    InputError,
+    InvalidRequestError,
+    LimitExceededError,
+    LnagentsError,
+    NodeTimeoutError,
+    NodeUnavailableError,
+    PaymentError,
+)
+from lnagents.model.units import Msat
+from lnagents.model.view import RewardTerms
+
+SOCKET_NAME = "control.sock"
+
+MAX_SOCKET_PATH_BYTES = 107
+"""`sun_path` of unix(7) has 108 bytes, the last of which is 0."""
+
+CALL_SECONDS = 10.0
+"""Deadline of the client's calls, payments aside."""
+
+PAY_MARGIN_SECONDS = 20.0
+"""How much longer than its timeout a payment is waited for: a hint may be bought first."""
+
+STOP_SECONDS = 1.0
+
+OUTCOMES_QUEUE = 10_000
+"""Outcomes that a slow watcher may be behind; then the oldest are dropped."""
+
+Answer = TypeVar("Answer")
+Context = aio.ServicerContext[Any, Any]
+
+
+class Controlled(Protocol):
+    """What the service needs of a daemon."""
+
+    async def pay(
+        self, request: str, *, max_fee_msat: Msat | None, timeout: float
+    ) -> PaymentRecord:
+        """Pay an invoice."""
+
+    async def status(self) -> AgentStatus:
+        """The agent now."""
+
+    def pause(self) -> None:
+        """Stop deciding."""
+
+    def resume(self) -> None:
+        """Decide again."""
+
+    async def reload(self) -> None:
+        """Read the configuration again."""
+
+    async def checkpoint(self) -> CheckpointReport:
+        """Save the learner."""
+
+
+class Outcomes:
+    """Hands each ended payment to all who watch."""
+
+    def __init__(self) -> None:
+        self._queues: set[asyncio.Queue[PaymentRecord]] = set()
+
+    def publish(self, record: PaymentRecord) -> None:
+        """Tell everybody; never waits."""
+        for queue in self._queues:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(record)
+
+    async def watch(self, ready: Callable[[], Awaitable[None]]) -> AsyncIterator[PaymentRecord]:
+        """All that are published from now on; `ready` is awaited once nothing is missed."""
+        queue: asyncio.Queue[PaymentRecord] = asyncio.Queue(OUTCOMES_QUEUE)
+        self._queues.add(queue)
+        try:
+            await ready()
+            while True:
+                yield await queue.get()
+        finally:
+            self._queues.discard(queue)
+
+
+def socket_path(data_directory: Path) -> Path:
+    """Where the agent with this data directory listens.
+
+    Raises:
+        ConfigError: the path is longer than sockets may have.
+    """
+    path = data_directory.absolute() / SOCKET_NAME
+    length = len(bytes(path))
+    if length > MAX_SOCKET_PATH_BYTES:
+        problem = f"{path} has {length} bytes, a socket's path may have {MAX_SOCKET_PATH_BYTES}"
+        raise ConfigError("data_directory", problem)
+    return path
+
+
+# ---- The service
+
+_STATUS_OF_ERROR: tuple[tuple[type[LnagentsError], grpc.StatusCode], ...] = (
+    (InputError, grpc.StatusCode.INVALID_ARGUMENT),
+    (InvalidRequestError, grpc.StatusCode.INVALID_ARGUMENT),
+    (LimitExceededError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (PaymentError, grpc.StatusCode.FAILED_PRECONDITION),
+    (LnagentsError, grpc.StatusCode.INTERNAL),
+)
+
+
+class _Service(AgentControlServicer):
+    def __init__(self, daemon: Controlled, outcomes: Outcomes) -> None:
+        self._daemon = daemon
+        self._outcomes = outcomes
+
+    async def Pay(self, request: pb.PayRequest, context: Context) -> pb.Payment:  # noqa: N802
+        limit = request.max_fee_msat if request.HasField("max_fee_msat") else None
+        work = self._daemon.pay(
+            request.payment_request, max_fee_msat=limit, timeout=request.timeout_seconds
+        )
+        return _payment_message(await _answer(context, work))
+
+    async def GetStatus(  # noqa: N802
+        self, request: pb.GetStatusRequest, context: Context
+    ) -> pb.Status:
+        return _status_message(await _answer(context, self._daemon.status()))
+
+    async def WatchOutcomes(  # noqa: N802
+        self, request: pb.WatchOutcomesRequest, context: Context
+    ) -> AsyncIterator[pb.Payment]:
+        async def ready() -> None:
+            await context.send_initial_metadata(())
+
+        async with contextlib.aclosing(self._outcomes.watch(ready)) as records:  # type: ignore[type-var]
+            async for record in records:
+                yield _payment_message(record)
+
+    async def Pause(  # noqa: N802
+        self, request: pb.PauseRequest, context: Context
+    ) -> pb.PauseResponse:
+        self._daemon.pause()
+        return pb.PauseResponse()
+
+    async def Resume(  # noqa: N802
+        self, request: pb.ResumeRequest, context: Context
+    ) -> pb.ResumeResponse:
+        self._daemon.resume()
+        return pb.ResumeResponse()
+
+    async def Reload(  # noqa: N802
+        self, request: pb.ReloadRequest, context: Context
+    ) -> pb.ReloadResponse:
+        await _answer(context, self._daemon.reload())
+        return pb.ReloadResponse()
+
+    async def SaveCheckpoint(  # noqa: N802
+        self, request: pb.SaveCheckpointRequest, context: Context
+    ) -> pb.SaveCheckpointResponse:
+        report = await _answer(context, self._daemon.checkpoint())
+        return pb.SaveCheckpointResponse(round=report.round, bytes=report.bytes)
+
+
+async def _answer(context: Context, work: Awaitable[Answer]) -> Answer:
+    try:
+        return await work
+    except LnagentsError as exc:
+        status = next(code for kind, code in _STATUS_OF_ERROR if isinstance(exc, kind))
+        await context.abort(status, str(exc))
+
+
+@contextlib.asynccontextmanager
+async def serve_control(
+    daemon: Controlled, outcomes: Outcomes, data_directory: Path
+) -> AsyncIterator[None]:
+    """Listen in the data directory until the block ends.
+
+    Raises:
+        ConfigError: the socket's path is too long, or cannot be made.
+    """
+    path = socket_path(data_directory)
+    # The data directory is locked by this process: an old socket is a dead one's.
+    path.unlink(missing_ok=True)
+    server = aio.server()
+    add_AgentControlServicer_to_server(_Service(daemon, outcomes), server)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    except RuntimeError as exc:
+        raise ConfigError("data_directory", f"cannot listen on {path}") from exc
+    path.chmod(0o600)
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(STOP_SECONDS)
+        path.unlink(missing_ok=True)
+
+
+# ---- The client
+
+
+class AgentControl:
+    """Talks to the daemon with this data directory; it need not run yet.
+
+    async with AgentControl(directory) as agent:
+        report = await agent.pay(invoice, max_fee_msat=10_000)
+    """
+
+    def __init__(self, data_directory: Path) -> None:
+        self.path = socket_path(data_directory)
+        self._channel = aio.insecure_channel(
+            f"unix:{self.path}",
+            options=(
+                # A daemon that starts is there within seconds, so try again soon.
+                ("grpc.max_reconnect_backoff_ms", 500),
+                ("grpc.use_local_subchannel_pool", 1),
+            ),
+        )
+        self._stub = AgentControlStub(self._channel)
+
+    async def __aenter__(self) -> AgentControl:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._channel.close()
+
+    async def pay(
+        self, request: str, *, max_fee_msat: Msat | None = None, timeout: float = 60.0
+    ) -> PaymentReport:
+        """Pay an invoice and wait for its end; one still on its way after `timeout` says so.
+
+        Raises:
+            LimitExceededError: a money limit of the agent forbids it.
+            PaymentError: it cannot be paid, for instance in dry-run.
+            InvalidRequestError: not an invoice of this network.
+            NodeUnavailableError: the daemon does not run, or ended; the payment may go on.
+        """
+        message = pb.PayRequest(
+            payment_request=request, max_fee_msat=max_fee_msat, timeout_seconds=timeout
+        )
+        return _payment_report(
+            await self._ask(self._stub.Pay(message, timeout=timeout + PAY_MARGIN_SECONDS))
+        )
+
+    async def status(self) -> AgentStatus:
+        """The agent now.
+
+        Raises:
+            NodeUnavailableError: the daemon does not run.
+        """
+        message = pb.GetStatusRequest()
+        return _status(await self._ask(self._stub.GetStatus(message, timeout=CALL_SECONDS)))
+
+    async def outcomes(self) -> AsyncIterator[PaymentReport]:
+        """Every payment that ends from now on, until the daemon stops.
+
+        Raises:
+            NodeUnavailableError: the daemon does not run.
+        """
+        call = self._stub.WatchOutcomes(pb.WatchOutcomesRequest())
+        try:
+            async for message in call:
+                yield _payment_report(message)
+        except aio.AioRpcError as exc:
+            self._raise(exc)
+        finally:
+            call.cancel()
+
+    async def pause(self) -> None:
+        """Stop decisions; observing and paying go on."""
+        await self._ask(self._stub.Pause(pb.PauseRequest(), timeout=CALL_SECONDS))
+
+    async def resume(self) -> None:
+        """Decide again."""
+        await self._ask(self._stub.Resume(pb.ResumeRequest(), timeout=CALL_SECONDS))
+
+    async def reload(self) -> None:
+        """Read the configuration file again.
+
+        Raises:
+            InvalidRequestError: it is wrong; nothing has changed.
+        """
+        await self._ask(self._stub.Reload(pb.ReloadRequest(), timeout=CALL_SECONDS))
+
+    async def checkpoint(self) -> CheckpointReport:
+        """Save the learner now."""
+        message = pb.SaveCheckpointRequest()
+        answer = await self._ask(self._stub.SaveCheckpoint(message, timeout=CALL_SECONDS))
+        return CheckpointReport(answer.round, answer.bytes)
+
+    async def _ask(self, call: Awaitable[Answer]) -> Answer:
+        try:
+            return await call
+        except aio.AioRpcError as exc:
+            self._raise(exc)
+
+    def _raise(self, exc: aio.AioRpcError) -> NoReturn:
+        details = exc.details() or exc.code().name
+        if exc.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+            raise NodeUnavailableError(f"no agent listens on {self.path}") from exc
+        raise _ERROR_OF_STATUS.get(exc.code(), LnagentsError)(details) from exc
+
+
+_ERROR_OF_STATUS: dict[grpc.StatusCode, type[LnagentsError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: LimitExceededError,
+    grpc.StatusCode.FAILED_PRECONDITION: PaymentError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: NodeTimeoutError,
+}
+
+# ---- Messages
+
+_STATES = {
+    PaymentState.REQUESTED: pb.PAYMENT_STATE_REQUESTED,
+    PaymentState.IN_FLIGHT: pb.PAYMENT_STATE_IN_FLIGHT,
+    PaymentState.SETTLED: pb.PAYMENT_STATE_SETTLED,
+    PaymentState.FAILED: pb.PAYMENT_STATE_FAILED,
+}
+
+
+def _payment_message(record: PaymentRecord) -> pb.Payment:
+    return pb.Payment(
+        payment_hash=bytes.fromhex(record.payment_hash),
+        destination=bytes.fromhex(record.destination),
+        amount_msat=record.amount_msat,
+        fee_msat=record.fee_msat,
+        state=_STATES[record.state],
+        preimage=record.preimage,
+        reason=record.reason,
+        attempts=record.attempts,
+        failed_attempts=record.failed_attempts,
+        purpose=record.purpose.value,
+        requested_at=record.requested_at,
+        resolved_at=record.resolved_at,
+    )
+
+
+def _payment_report(message: pb.Payment) -> PaymentReport:
+    state = next(state for state, number in _STATES.items() if number == message.state)
+    reason = message.reason
+    if not state.final:
+        reason = "still under way when time was up"
+    return PaymentReport(
+        payment_hash=message.payment_hash.hex(),
+        destination=message.destination.hex(),
+        amount_msat=message.amount_msat,
+        fee_msat=message.fee_msat,
+        state=state,
+        preimage=message.preimage,
+        reason=reason,
+        attempts=message.attempts,
+        failed_attempts=message.failed_attempts,
+        purpose=message.purpose,
+        requested_at=message.requested_at,
+        resolved_at=message.resolved_at if message.HasField("resolved_at") else None,
+    )
+
+
+_PLAIN = (
+    "name",
+    "network",
+    "dry_run",
+    "paused",
+    "round",
+    "fees_earned_msat",
+    "fees_paid_msat",
+    "forwards",
+    "payments_settled",
+    "payments_failed",
+    "payments_in_flight",
+    "attempts",
+    "failed_attempts",
+    "policy_updates",
+    "hints_bought",
+    "hint_costs_msat",
+    "hints_sold",
+    "hint_income_msat",
+    "htlc_events",
+)
+"""Fields of `AgentStatus` that are the same in the message."""
+
+_CHANNEL_PLAIN = (
+    "peer_alias",
+    "capacity_msat",
+    "local_balance_msat",
+    "remote_balance_msat",
+    "active",
+    "fee_rate_ppm",
+    "base_fee_msat",
+    "inbound_fee_rate_ppm",
+)
+_REWARD_PLAIN = (
+    "fees_earned_msat",
+    "fees_paid_msat",
+    "hint_costs_msat",
+    "hint_income_msat",
+    "failed_attempts",
+    "network_term",
+)
+_LEARNER_PLAIN = ("fee_updates", "route_updates", "mean_reward", "entropy", "value_loss")
+
+
+def _status_message(status: AgentStatus) -> pb.Status:
+    reward = None
+    if status.reward_terms is not None and status.last_reward is not None:
+        reward = pb.RewardTerms(**asdict(status.reward_terms), total=status.last_reward)
+    return pb.Status(
+        **{name: getattr(status, name) for name in _PLAIN},
+        node=bytes.fromhex(status.node),
+        channels=[
+            pb.ChannelStatus(
+                **{name: getattr(channel, name) for name in _CHANNEL_PLAIN},
+                short_channel_id=channel.scid,
+                peer=bytes.fromhex(channel.peer),
+            )
+            for channel in status.channels
+        ],
+        last_reward=reward,
+        learner=pb.LearnerStatus(**asdict(status.learner)),
+    )
+
+
+def _status(message: pb.Status) -> AgentStatus:
+    reward = message.last_reward if message.HasField("last_reward") else None
+    return AgentStatus(
+        **{name: getattr(message, name) for name in _PLAIN},
+        node=message.node.hex(),
+        channels=tuple(
+            ChannelStatus(
+                scid=channel.short_channel_id,
+                peer=channel.peer.hex(),
+                **{name: getattr(channel, name) for name in _CHANNEL_PLAIN},
+            )
+            for channel in message.channels
+        ),
+        reward_terms=None
+        if reward is None
+        else RewardTerms(**{name: getattr(reward, name) for name in _REWARD_PLAIN}),
+        last_reward=None if reward is None else reward.total,
+        learner=LearnerStats(**{name: getattr(message.learner, name) for name in _LEARNER_PLAIN}),
+    )

@@ -1,0 +1,411 @@
+"""The own node, watched: gossip, HTLC events, own channels and payments, made into `NodeView`s.
+
+Handling one event costs a few microseconds and touches no disk: events are frequent, and the
+machine is shared with the node itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from lnagents.agent.candidates import RouteFinder
+from lnagents.agent.ledger import PaymentRecord, PaymentState
+from lnagents.agent.limits import Purpose
+from lnagents.agent.store import Store
+from lnagents.lnd import (
+    ChannelClosed,
+    GraphUpdate,
+    LndClient,
+    NodeAnnounced,
+    PolicyAnnounced,
+    StreamRestarted,
+)
+from lnagents.model.errors import NotFoundError, SettleTimeoutError
+from lnagents.model.graph import Channel, ChannelPolicy, Edge, LocalChannel, NetworkGraph
+from lnagents.model.payment import HtlcEvent, HtlcEventKind, HtlcRole
+from lnagents.model.units import Msat, NodeKey, Ppm, ShortChannelId
+from lnagents.model.view import ChannelFlow, ChannelView, NodeView
+
+HOLD_SECONDS = 1.0
+"""How long after it was sent an attempt may not yet show in the balances that the node reports."""
+
+HEIGHT_SECONDS = 1.0
+"""How old a known block height may be; `candidates.BLOCK_PADDING` covers the rest."""
+
+MAX_PENDING_EVENTS = 20_000
+"""Forwards whose end was never told; beyond this the oldest are given up."""
+
+NANOSECONDS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class _Flow:
+    """`ChannelFlow` in the making."""
+
+    forwarded_in_msat: Msat = 0
+    forwarded_out_msat: Msat = 0
+    fees_earned_msat: Msat = 0
+    forwards: int = 0
+    failed_forwards: int = 0
+    sent_msat: Msat = 0
+    receipts: int = 0
+
+
+@dataclass(slots=True)
+class _Round:
+    """What own payments and trade brought since the last view."""
+
+    fees_paid_msat: Msat = 0
+    payments_settled: int = 0
+    payments_failed: int = 0
+    failed_attempts: int = 0
+    hint_costs_msat: Msat = 0
+    hint_income_msat: Msat = 0
+
+
+class Observer:
+    """Knows what the own node knows."""
+
+    def __init__(
+        self, client: LndClient, store: Store, finder: RouteFinder, own_key: NodeKey
+    ) -> None:
+        self._client = client
+        self._store = store
+        self._finder = finder
+        self.own_key = own_key
+        self.events = 0
+        """HTLC events handled so far."""
+        self._found: dict[str, ChannelPolicy] = {}
+        self._graph_ready = asyncio.Event()
+        self._aliases: dict[NodeKey, str] = {}
+        self._channels: dict[ShortChannelId, Channel] = {}
+        self._of_node: dict[NodeKey, set[ShortChannelId]] = {}
+        self._local: dict[ShortChannelId, LocalChannel] = {}
+        self._local_at = 0.0
+        self._local_lock = asyncio.Lock()
+        self._holds: list[tuple[float, ShortChannelId, Msat]] = []
+        self._balances: dict[ShortChannelId, Msat] = {}
+        self._flows: dict[ShortChannelId, _Flow] = {}
+        self._round = _Round()
+        self._pending: dict[tuple[HtlcRole, ShortChannelId, int], HtlcEvent] = {}
+        self._height = 0
+        self._height_at = float("-inf")
+        self._forwards = 0
+        self._fees_earned = 0
+        self._newest_forward_ns = 0
+        self._recent: deque[tuple[int, Msat]] = deque()
+
+    async def load(self) -> None:
+        """Take over what the store has from before."""
+        self._found = await self._store.found_policies()
+
+    # ---- Streams
+
+    async def watch_graph(self) -> None:
+        """Follow gossip; after each interruption the whole graph is read anew."""
+        async for update in self._client.graph_updates():
+            if isinstance(update, StreamRestarted):
+                await self._load_graph()
+            else:
+                await self._on_graph(update)
+
+    async def watch_htlcs(self) -> None:
+        """Follow HTLC events; what an interruption swallowed, the node's history has."""
+        async for event in self._client.htlc_events():
+            if isinstance(event, StreamRestarted):
+                await self.sync_forwards()
+            else:
+                self.on_htlc(event)
+
+    async def wait_ready(self, timeout: float) -> None:
+        """Wait until the graph is known.
+
+        Raises:
+            SettleTimeoutError: it was not read in time.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._graph_ready.wait()
+        except TimeoutError as exc:
+            problem = f"the node's graph was not read within {timeout:.0f} s"
+            raise SettleTimeoutError(problem) from exc
+
+    async def sync_forwards(self) -> None:
+        """Take over what the node's forwarding history has gained; it is up to 15 s late."""
+        start = self._newest_forward_ns // NANOSECONDS
+        forwards = await self._client.forwards(start, time.time() + 60.0)
+        new = [one for one in forwards if one.timestamp_ns > self._newest_forward_ns]
+        if new:
+            await self._store.record_forwards(new)
+        self._forwards, self._fees_earned, newest = await self._store.forward_totals()
+        self._newest_forward_ns = newest
+        while self._recent and self._recent[0][0] <= newest:
+            self._recent.popleft()
+
+    @property
+    def forwards(self) -> int:
+        """Settled forwards ever, those included that the node's history does not show yet."""
+        return self._forwards + len(self._recent)
+
+    @property
+    def fees_earned_msat(self) -> Msat:
+        """Their fees."""
+        return self._fees_earned + sum(fee for _, fee in self._recent)
+
+    def on_htlc(self, event: HtlcEvent) -> None:
+        """Take in one event."""
+        self.events += 1
+        kind = event.kind
+        if kind is HtlcEventKind.FINAL:
+            return  # tells of the link what SETTLE and the failures told of the forward
+        role = event.role
+        if role is HtlcRole.RECEIVE:
+            if kind is HtlcEventKind.SETTLE:
+                self._flow(event.incoming_scid).receipts += 1
+            return
+        sent = role is HtlcRole.SEND
+        scid, number = (
+            (event.outgoing_scid, event.outgoing_htlc_id)
+            if sent
+            else (event.incoming_scid, event.incoming_htlc_id)
+        )
+        key = (role, scid, number)
+        if kind is HtlcEventKind.FORWARD:
+            self._pending[key] = event
+            if len(self._pending) > MAX_PENDING_EVENTS:
+                del self._pending[next(iter(self._pending))]
+            return
+        begun = self._pending.pop(key, event if kind is HtlcEventKind.LINK_FAIL else None)
+        if kind is HtlcEventKind.SETTLE:
+            if begun is not None:
+                self._on_settled(event, begun)
+        elif not sent:
+            outgoing = begun.outgoing_scid if begun is not None else event.outgoing_scid
+            self._flow(outgoing).failed_forwards += 1
+            amount = begun.outgoing_amount_msat if begun is not None else 0
+            self._store.record_failed_forward(event, amount)
+
+    def _on_settled(self, event: HtlcEvent, begun: HtlcEvent) -> None:
+        out = self._flow(begun.outgoing_scid)
+        if begun.role is HtlcRole.SEND:
+            out.sent_msat += begun.outgoing_amount_msat
+            return
+        self._flow(begun.incoming_scid).forwarded_in_msat += begun.incoming_amount_msat
+        out.forwarded_out_msat += begun.outgoing_amount_msat
+        out.fees_earned_msat += begun.fee_msat
+        out.forwards += 1
+        self._recent.append((event.timestamp_ns, begun.fee_msat))
+
+    def _flow(self, scid: ShortChannelId) -> _Flow:
+        flow = self._flows.get(scid)
+        if flow is None:
+            flow = self._flows[scid] = _Flow()
+        return flow
+
+    # ---- Gossip
+
+    async def _load_graph(self) -> None:
+        graph = await self._client.graph()
+        self._aliases = dict(graph.aliases)
+        self._channels = dict(graph.channels)
+        self._of_node = {}
+        for channel in self._channels.values():
+            self._index(channel)
+        self._finder.load(graph)
+        self._graph_ready.set()
+
+    def _index(self, channel: Channel) -> None:
+        self._of_node.setdefault(channel.node1, set()).add(channel.scid)
+        self._of_node.setdefault(channel.node2, set()).add(channel.scid)
+
+    async def _on_graph(self, update: GraphUpdate) -> None:
+        if isinstance(update, NodeAnnounced):
+            self._aliases[update.key] = update.alias
+        elif isinstance(update, ChannelClosed):
+            channel = self._channels.pop(update.scid, None)
+            if channel is not None:
+                for end in (channel.node1, channel.node2):
+                    self._of_node.get(end, set()).discard(update.scid)
+                self._finder.remove_channel(update.scid, (channel.node1, channel.node2))
+        elif isinstance(update, PolicyAnnounced):
+            await self._on_policy(update.edge)
+
+    async def _on_policy(self, edge: Edge) -> None:
+        channel = self._channels.get(edge.scid)
+        if channel is None:
+            try:
+                channel = await self._client.channel(edge.scid)
+            except NotFoundError:
+                return  # closed meanwhile
+            self._index(channel)
+        elif edge.source == channel.node1:
+            channel = replace(channel, policy1=edge.policy)
+        else:
+            channel = replace(channel, policy2=edge.policy)
+        self._channels[edge.scid] = channel
+        for one in channel.edges():
+            if one.policy is not None:
+                self._finder.set_edge(one)
+
+    # ---- The own node
+
+    async def height(self) -> int:
+        """The current block, at most `HEIGHT_SECONDS` old."""
+        now = time.monotonic()
+        if now - self._height_at > HEIGHT_SECONDS:
+            self._height = (await self._client.info()).block_height
+            self._height_at = now
+        return self._height
+
+    async def local_channels(self, max_age: float) -> Mapping[ShortChannelId, LocalChannel]:
+        """The own channels as they were at most `max_age` seconds ago; tells the route finder."""
+        async with self._local_lock:
+            asked = time.monotonic()
+            if not self._local or asked - self._local_at > max_age:
+                channels = await self._client.channels()
+                self._local = {channel.scid: channel for channel in channels}
+                self._local_at = asked
+                self._holds = [one for one in self._holds if one[0] > asked - HOLD_SECONDS]
+                self._tell_finder()
+            return self._local
+
+    def known_channels(self) -> tuple[LocalChannel, ...]:
+        """The own channels as they were last seen."""
+        return tuple(self._local.values())
+
+    def hold(self, scid: ShortChannelId, amount: Msat) -> None:
+        """Count `amount` as gone from an own channel until the node's balances show it."""
+        self._holds.append((time.monotonic(), scid, amount))
+        self._tell_finder()
+
+    def release(self, scid: ShortChannelId, amount: Msat) -> None:
+        """Take back a `hold`, for an attempt that failed."""
+        for index, (_, held_scid, held) in enumerate(self._holds):
+            if (held_scid, held) == (scid, amount):
+                del self._holds[index]
+                self._tell_finder()
+                return
+
+    def _tell_finder(self) -> None:
+        channels = dict(self._local)
+        for _, scid, amount in self._holds:
+            channel = channels.get(scid)
+            if channel is not None:
+                left = max(0, channel.local_balance_msat - amount)
+                channels[scid] = replace(channel, local_balance_msat=left)
+        self._finder.set_local(channels)
+
+    # ---- Own payments and trade
+
+    def on_payment(self, record: PaymentRecord, failed_attempts: int) -> None:
+        """Take in an own payment that ended, with the attempts that failed this time."""
+        this = self._round
+        this.failed_attempts += failed_attempts
+        if record.state is PaymentState.SETTLED:
+            this.fees_paid_msat += record.fee_msat
+            if record.purpose is Purpose.HINT:
+                this.hint_costs_msat += record.amount_msat
+            else:
+                this.payments_settled += 1
+        elif record.purpose is Purpose.PAYMENT:
+            this.payments_failed += 1
+
+    def on_sale(self, price_msat: Msat) -> None:
+        """Take in a hint that was sold."""
+        self._round.hint_income_msat += price_msat
+
+    # ---- Views
+
+    def alias(self, key: NodeKey) -> str:
+        """How a node calls itself; empty if it never said."""
+        return self._aliases.get(key, "")
+
+    def own_policy(self, scid: ShortChannelId) -> ChannelPolicy | None:
+        """What this node announces on an own channel, as its graph shows it."""
+        channel = self._channels.get(scid)
+        return None if channel is None else channel.edge_from(self.own_key).policy
+
+    def graph(self) -> NetworkGraph:
+        """Gossip as it is known now."""
+        return NetworkGraph(dict(self._aliases), dict(self._channels))
+
+    async def view(self, number: int) -> NodeView:
+        """What the node knows now; flows and payments are those since the view before."""
+        local = await self.local_channels(0.0)
+        flows, self._flows = self._flows, {}
+        this, self._round = self._round, _Round()
+        views = [
+            self._channel_view(channel, flows.get(channel.scid, _Flow()))
+            for channel in local.values()
+        ]
+        self._balances = {scid: one.local_balance_msat for scid, one in local.items()}
+        return NodeView(
+            node=self.own_key,
+            round=number,
+            time=time.time(),
+            channels=tuple(views),
+            graph=self.graph(),
+            fees_paid_msat=this.fees_paid_msat,
+            payments_settled=this.payments_settled,
+            payments_failed=this.payments_failed,
+            failed_attempts=this.failed_attempts,
+            hint_costs_msat=this.hint_costs_msat,
+            hint_income_msat=this.hint_income_msat,
+        )
+
+    def _channel_view(self, channel: LocalChannel, flow: _Flow) -> ChannelView:
+        known = self._channels.get(channel.scid)
+        own = self.own_policy(channel.scid)
+        received = 0
+        before = self._balances.get(channel.scid)
+        if flow.receipts and before is not None:
+            # Events of receipts carry no amount: it is what else does not explain the balance.
+            gained = channel.local_balance_msat - before
+            received = max(
+                0, gained - flow.forwarded_in_msat + flow.forwarded_out_msat + flow.sent_msat
+            )
+        return ChannelView(
+            scid=channel.scid,
+            peer=channel.peer,
+            capacity_msat=channel.capacity_msat,
+            local_balance_msat=channel.local_balance_msat,
+            remote_balance_msat=channel.remote_balance_msat,
+            active=channel.active and own is not None,
+            policy=own or ChannelPolicy(),
+            found_policy=self._found_policy(channel, own),
+            peer_policy=known.edge_from(channel.peer).policy if known else None,
+            competing_ppm=self._competing_ppm(channel.peer),
+            flow=ChannelFlow(
+                forwarded_in_msat=flow.forwarded_in_msat,
+                forwarded_out_msat=flow.forwarded_out_msat,
+                fees_earned_msat=flow.fees_earned_msat,
+                forwards=flow.forwards,
+                failed_forwards=flow.failed_forwards,
+                sent_msat=flow.sent_msat,
+                received_msat=received,
+            ),
+        )
+
+    def _found_policy(
+        self, channel: LocalChannel, own: ChannelPolicy | None
+    ) -> ChannelPolicy | None:
+        found = self._found.get(channel.channel_point)
+        if found is None and own is not None:
+            found = self._found[channel.channel_point] = own
+            self._store.record_found_policy(channel.channel_point, own)
+        return found
+
+    def _competing_ppm(self, peer: NodeKey) -> Ppm:
+        rates = []
+        for scid in self._of_node.get(peer, ()):
+            channel = self._channels[scid]
+            source = channel.node2 if channel.node1 == peer else channel.node1
+            policy = channel.edge_from(source).policy
+            if source != self.own_key and policy is not None and not policy.disabled:
+                rates.append(policy.fee_rate_ppm)
+        return round(statistics.median(rates)) if rates else -1

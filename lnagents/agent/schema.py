@@ -1,0 +1,156 @@
+"""Tables of an agent's database, one script per version; a released script never changes."""
+
+from __future__ import annotations
+
+VERSION_1 = """
+CREATE TABLE rounds (
+    round INTEGER PRIMARY KEY,
+    started_at REAL NOT NULL,
+    observation TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE decisions (
+    id INTEGER PRIMARY KEY,
+    round INTEGER NOT NULL,
+    at REAL NOT NULL,
+    subject TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    change TEXT NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
+CREATE INDEX decisions_by_round ON decisions (round);
+
+-- What was set when the agent took a channel over (JSON).
+CREATE TABLE found_policies (
+    channel_point TEXT PRIMARY KEY,
+    policy TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE fee_updates (
+    id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    channel_point TEXT NOT NULL
+) STRICT;
+CREATE INDEX fee_updates_by_time ON fee_updates (at);
+
+CREATE TABLE rewards (
+    round INTEGER PRIMARY KEY,
+    fees_earned_msat INTEGER NOT NULL,
+    fees_paid_msat INTEGER NOT NULL,
+    hint_costs_msat INTEGER NOT NULL,
+    hint_income_msat INTEGER NOT NULL,
+    failed_attempts INTEGER NOT NULL,
+    network_term REAL NOT NULL,
+    total REAL NOT NULL
+) STRICT;
+
+CREATE TABLE payments (
+    payment_hash TEXT PRIMARY KEY,
+    request TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    amount_msat INTEGER NOT NULL CHECK (amount_msat > 0),
+    max_fee_msat INTEGER NOT NULL CHECK (max_fee_msat >= 0),
+    purpose TEXT NOT NULL CHECK (purpose IN ('payment', 'hint')),
+    state TEXT NOT NULL CHECK (state IN ('requested', 'in_flight', 'settled', 'failed')),
+    fee_msat INTEGER NOT NULL DEFAULT 0,
+    preimage BLOB NOT NULL DEFAULT x'',
+    reason TEXT NOT NULL DEFAULT '',
+    requested_at REAL NOT NULL,
+    resolved_at REAL
+) STRICT;
+CREATE INDEX payments_by_state ON payments (state) WHERE state IN ('requested', 'in_flight');
+
+CREATE TABLE attempts (
+    id INTEGER PRIMARY KEY,
+    payment_hash TEXT NOT NULL REFERENCES payments,
+    route TEXT NOT NULL,
+    fee_msat INTEGER NOT NULL,
+    probability REAL NOT NULL,
+    reason TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('in_flight', 'settled', 'failed')),
+    failure_code INTEGER,
+    failure_index INTEGER,
+    started_at REAL NOT NULL,
+    resolved_at REAL
+) STRICT;
+CREATE INDEX attempts_by_payment ON attempts (payment_hash);
+
+-- What settled, per minute, so that a budget is a sum over few rows.
+CREATE TABLE spending (
+    minute INTEGER NOT NULL,
+    purpose TEXT NOT NULL,
+    msat INTEGER NOT NULL,
+    PRIMARY KEY (minute, purpose)
+) STRICT, WITHOUT ROWID;
+
+-- Settled ones, as the node's own history has them; it gives each a time of its own.
+CREATE TABLE forwards (
+    timestamp_ns INTEGER PRIMARY KEY,
+    incoming_scid INTEGER NOT NULL,
+    outgoing_scid INTEGER NOT NULL,
+    incoming_msat INTEGER NOT NULL,
+    outgoing_msat INTEGER NOT NULL,
+    fee_msat INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE failed_forwards (
+    id INTEGER PRIMARY KEY,
+    timestamp_ns INTEGER NOT NULL,
+    incoming_scid INTEGER NOT NULL,
+    outgoing_scid INTEGER NOT NULL,
+    outgoing_msat INTEGER NOT NULL,
+    detail TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE liquidity (
+    scid INTEGER PRIMARY KEY,
+    low_msat INTEGER NOT NULL,
+    high_msat INTEGER NOT NULL,
+    capacity_msat INTEGER NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE hints (
+    scid INTEGER NOT NULL,
+    source TEXT NOT NULL,
+    amount_msat INTEGER NOT NULL,
+    probability REAL NOT NULL,
+    issued_at REAL NOT NULL,
+    expires_at REAL NOT NULL,
+    PRIMARY KEY (scid, source)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE purchases (
+    nonce TEXT PRIMARY KEY,
+    seller_url TEXT NOT NULL,
+    seller_key TEXT NOT NULL,
+    path TEXT NOT NULL,
+    price_msat INTEGER NOT NULL,
+    macaroon TEXT NOT NULL,
+    payment_request TEXT NOT NULL,
+    payment_hash TEXT NOT NULL UNIQUE,
+    created_at REAL NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('challenged', 'paid', 'delivered', 'failed')),
+    preimage BLOB NOT NULL,
+    document BLOB NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE sales (
+    payment_hash TEXT PRIMARY KEY,
+    token_id TEXT NOT NULL,
+    path TEXT NOT NULL,
+    price_msat INTEGER NOT NULL,
+    answer BLOB NOT NULL,
+    sold_at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE checkpoints (
+    id INTEGER PRIMARY KEY,
+    round INTEGER NOT NULL,
+    at REAL NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+"""
+
+SCHEMA = (VERSION_1,)
