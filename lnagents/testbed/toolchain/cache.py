@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +86,12 @@ async def store(key: str, prepared: Path, version: str, *, has_dev_build: bool =
 
 
 @asynccontextmanager
-async def locked(name: str) -> AsyncIterator[None]:
+async def locked(name: str, on_wait: Callable[[], None]) -> AsyncIterator[None]:
     """Hold the lock `name` against other set-ups of this user, in this process or another.
+
+    Args:
+        name: what is locked.
+        on_wait: called once if another one holds it.
 
     Raises:
         ToolchainError: another set-up held it for longer than `LOCK_SECONDS`.
@@ -95,11 +99,13 @@ async def locked(name: str) -> AsyncIterator[None]:
     path = cache_root() / f"{name}.lock"
     file = await asyncio.to_thread(_open_lock, path)
     try:
-        end = time.monotonic() + LOCK_SECONDS
-        while not _try_lock(file):
-            if time.monotonic() > end:
-                raise ToolchainError(f"another set-up still holds {path}")
-            await asyncio.sleep(LOCK_POLL_SECONDS)
+        if not _try_lock(file):
+            on_wait()
+            end = time.monotonic() + LOCK_SECONDS
+            while not _try_lock(file):
+                if time.monotonic() > end:
+                    raise ToolchainError(f"another set-up still holds {path}")
+                await asyncio.sleep(LOCK_POLL_SECONDS)
         yield
     finally:
         # Closing releases the lock; so does the end of the process, however it comes.

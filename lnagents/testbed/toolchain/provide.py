@@ -46,9 +46,14 @@ async def find_or_provide(product: Product, progress: Progress = silent) -> Prog
         return await find(product)
     except ToolchainError as exc:
         progress(ProgressEvent(product.value, f"{exc}; it will be provided"))
+
+    def tell_of_waiting() -> None:
+        progress(ProgressEvent(product.value, "waiting for another set-up or build to end"))
+
+    # Both Go builds share Go's own cache; one after the other compiles nothing twice.
+    lock = "bitcoin" if product is Product.BITCOIN else "go"
     try:
-        # Both Go builds share Go's own cache; one after the other compiles nothing twice.
-        async with cache.locked("bitcoin" if product is Product.BITCOIN else "go"):
+        async with cache.locked(lock, tell_of_waiting):
             try:
                 # Another set-up may have been quicker.
                 return await _find_cached(product)

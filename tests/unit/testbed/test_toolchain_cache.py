@@ -78,10 +78,11 @@ async def test_what_an_interruption_leaves_is_no_entry_and_is_removed(root: Path
 
 async def test_a_lock_is_held_by_one_at_a_time(root: Path) -> None:
     inside, most, turns = 0, 0, 0
+    waited: list[bool] = []
 
     async def work(name: str) -> None:
         nonlocal inside, most, turns
-        async with cache.locked(name):
+        async with cache.locked(name, lambda: waited.append(True)):
             inside += 1
             most, turns = max(most, inside), turns + 1
             await asyncio.sleep(0.01)
@@ -89,8 +90,14 @@ async def test_a_lock_is_held_by_one_at_a_time(root: Path) -> None:
 
     await asyncio.gather(*(work("go") for _ in range(3)))
     assert (most, turns) == (1, 3)
+    assert waited == [True, True]
 
 
 async def test_different_locks_do_not_wait_for_each_other(root: Path) -> None:
-    async with cache.locked("go"), cache.locked("bitcoin"):
+    waited: list[str] = []
+    async with (
+        cache.locked("go", lambda: waited.append("go")),
+        cache.locked("bitcoin", lambda: waited.append("bitcoin")),
+    ):
         assert names(root) == {"go.lock", "bitcoin.lock"}
+    assert waited == []
