@@ -154,20 +154,21 @@ def _small_world(nodes: int, degree: int, rewiring: float, rng: random.Random) -
         for distance in range(1, degree + 1)
         for index in range(nodes)
     ]
-    taken = {frozenset(pair) for pair in pairs}
+    joined: list[set[int]] = [set() for _ in range(nodes)]
+    for one, other in pairs:
+        joined[one].add(other)
+        joined[other].add(one)
     for position, (source, target) in enumerate(pairs):
-        if rng.random() >= rewiring:
+        if rng.random() >= rewiring or len(joined[source]) == nodes - 1:
             continue
-        free = [
-            other
-            for other in range(nodes)
-            if other != source and frozenset((source, other)) not in taken
-        ]
-        if free:
-            other = rng.choice(free)
-            taken.remove(frozenset((source, target)))
-            taken.add(frozenset((source, other)))
-            pairs[position] = (source, other)
+        other = rng.randrange(nodes)
+        while other == source or other in joined[source]:
+            other = rng.randrange(nodes)
+        joined[source].remove(target)
+        joined[target].remove(source)
+        joined[source].add(other)
+        joined[other].add(source)
+        pairs[position] = (source, other)
     return pairs
 
 
