@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import grpc
-
 from lnagents.lnd import convert
 from lnagents.lnd.connection import Connection
 from lnagents.lnd.stubs import lightning_pb2 as ln
@@ -75,20 +73,8 @@ class ChannelCalls:
             # The rate of a forced close was fixed with the commitment.
             sat_per_vbyte=0 if force else sat_per_vbyte,
         )
-        updates = stubs.lightning.CloseChannel(
-            request, timeout=self._connection.timeout, metadata=stubs.metadata
-        )
-        try:
-            async for update in updates:
-                if update.HasField("close_pending"):
-                    return update.close_pending.txid[::-1].hex()
-                if update.HasField("chan_close"):
-                    return update.chan_close.closing_txid[::-1].hex()
-        except grpc.aio.AioRpcError as exc:
-            raise self._connection.error(exc, request) from exc
-        finally:
-            updates.cancel()
-        raise NodeUnavailableError(f"closing {channel_point}: the node ended the stream")
+        update = await self._connection.first(stubs.lightning.CloseChannel, request)
+        return (update.close_pending.txid or update.chan_close.closing_txid)[::-1].hex()
 
     async def channels(self, *, active_only: bool = False) -> tuple[LocalChannel, ...]:
         """All open channels of the node, or only those whose peer is connected and ready."""

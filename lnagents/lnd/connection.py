@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +18,7 @@ from lnagents.lnd.stubs.lightning_pb2_grpc import LightningStub
 from lnagents.lnd.stubs.router_pb2_grpc import RouterStub
 from lnagents.lnd.stubs.stateservice_pb2_grpc import StateStub
 from lnagents.lnd.types import LndEndpoint
-from lnagents.model.errors import LnagentsError, NodeUnavailableError
+from lnagents.model.errors import NodeUnavailableError
 
 if TYPE_CHECKING:
     from lnagents.lnd.stubs.lightning_pb2_grpc import LightningAsyncStub
@@ -169,15 +171,49 @@ class Connection:
         """
         stubs = await self.stubs()
         seconds = self.timeout if timeout is None else timeout
-        try:
+        with self.errors(request):
             return await call(request, timeout=seconds, metadata=stubs.metadata)
-        except grpc.aio.AioRpcError as exc:
-            raise self.error(exc, request) from exc
 
-    def error(self, exc: grpc.aio.AioRpcError, request: Message) -> LnagentsError:
-        """Our exception for gRPC's."""
-        name = call_name(request)
-        return lnd_error(exc.code(), exc.details(), name, self.endpoint.address)
+    async def first(
+        self,
+        call: grpc.aio.UnaryStreamMultiCallable[Request, Response],
+        request: Request,
+        timeout: float | None = None,
+    ) -> Response:
+        """Make a call that has many answers and take the first; the deadline is as in `ask`.
+
+        Raises:
+            LndError: as `lnagents.lnd.errors` maps it.
+            NodeUnavailableError: the node ended the stream without an answer.
+        """
+        stubs = await self.stubs()
+        seconds = self.timeout if timeout is None else timeout
+        answers = call(request, timeout=seconds, metadata=stubs.metadata)
+        try:
+            with self.errors(request):
+                async for answer in answers:
+                    return answer
+        finally:
+            answers.cancel()
+        raise NodeUnavailableError(
+            f"{call_name(request)} at {self.endpoint.address}: ended without an answer"
+        )
+
+    @contextmanager
+    def errors(self, request: Message) -> Iterator[None]:
+        """Turn gRPC's exceptions into ours while `request` is being answered."""
+        try:
+            yield
+        except grpc.aio.AioRpcError as exc:
+            name = call_name(request)
+            raise lnd_error(exc.code(), exc.details(), name, self.endpoint.address) from exc
+        except asyncio.CancelledError as exc:
+            # gRPC cancels calls under way when their channel closes; nobody asked that of the task.
+            task = asyncio.current_task()
+            if self.closed and task is not None and not task.cancelling():
+                message = f"the client of {self.endpoint.address} was closed"
+                raise NodeUnavailableError(message) from exc
+            raise
 
 
 def _read(path: Path) -> bytes:

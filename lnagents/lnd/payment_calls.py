@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
-import grpc
-
 from lnagents.lnd import convert
 from lnagents.lnd.connection import Connection
 from lnagents.lnd.streams import reconnecting
 from lnagents.lnd.stubs import lightning_pb2 as ln
 from lnagents.lnd.stubs import router_pb2 as router
 from lnagents.lnd.types import StreamRestarted
-from lnagents.model.errors import NodeUnavailableError, NotFoundError
+from lnagents.model.errors import NotFoundError
 from lnagents.model.payment import Attempt, HtlcEvent, Payment, Route
 from lnagents.model.units import Msat, PaymentHash, ShortChannelId
 
@@ -65,17 +63,10 @@ class PaymentCalls:
             no_inflight_updates=True,
             outgoing_chan_ids=outgoing_scids,
         )
-        updates = stubs.router.SendPaymentV2(
-            message, timeout=timeout_seconds + HELD_SECONDS, metadata=stubs.metadata
+        seconds = timeout_seconds + HELD_SECONDS
+        return convert.payment(
+            await self._connection.first(stubs.router.SendPaymentV2, message, seconds)
         )
-        try:
-            async for update in updates:
-                return convert.payment(update)
-        except grpc.aio.AioRpcError as exc:
-            raise self._connection.error(exc, message) from exc
-        finally:
-            updates.cancel()
-        raise NodeUnavailableError("SendPaymentV2: the node ended the stream without a result")
 
     async def send_to_route(
         self,
@@ -108,21 +99,13 @@ class PaymentCalls:
         """How a payment stands now; None if the node never began it."""
         stubs = await self._connection.stubs()
         request = router.TrackPaymentRequest(payment_hash=bytes.fromhex(payment_hash))
-        updates = stubs.router.TrackPaymentV2(
-            request, timeout=self._connection.timeout, metadata=stubs.metadata
-        )
         try:
             # The first update is the present state.
-            async for update in updates:
-                return convert.payment(update)
-        except grpc.aio.AioRpcError as exc:
-            error = self._connection.error(exc, request)
-            if isinstance(error, NotFoundError):
-                return None
-            raise error from exc
-        finally:
-            updates.cancel()
-        raise NodeUnavailableError("TrackPaymentV2: the node ended the stream without a result")
+            return convert.payment(
+                await self._connection.first(stubs.router.TrackPaymentV2, request)
+            )
+        except NotFoundError:
+            return None
 
     async def list_payments(self, index_offset: int = 0) -> tuple[Payment, ...]:
         """All own payments after `index_offset` (`Payment.payment_index`), oldest first."""

@@ -53,11 +53,10 @@ async def reconnecting(
             try:
                 yield StreamRestarted(name, restarts, cause)
                 restarts += 1
-                async for message in stream:
-                    delay = FIRST_DELAY_SECONDS
-                    yield message
-            except grpc.aio.AioRpcError as exc:
-                raise connection.error(exc, arguments) from exc
+                with connection.errors(arguments):
+                    async for message in stream:
+                        delay = FIRST_DELAY_SECONDS
+                        yield message
             finally:
                 stream.cancel()
             cause = f"{name} at {connection.endpoint.address}: the node ended the stream"
