@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,7 +193,7 @@ def configuration(testbed: Testbed, name: str, settings: FleetSettings, seed: in
     return text
 
 
-def _section(title: str, values: dict[str, object]) -> str:
+def _section(title: str, values: Mapping[str, object]) -> str:
     head = f"[{title}]\n" if title else ""
     # JSON's strings and numbers are TOML's as well.
     return head + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())

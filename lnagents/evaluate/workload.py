@@ -18,7 +18,7 @@ from lnagents.testbed.data import read_named
 MAX_IN_FLIGHT = 24
 """Payments under way at once; arrivals beyond it wait, so that a slow machine is not drowned."""
 
-PAYMENT_TIMEOUT_SECONDS = 30.0
+PAYMENT_TIMEOUT_SECONDS = 30
 """After which a sender gives up on one payment."""
 
 FEE_LIMIT_PPM = 50_000
