@@ -245,7 +245,7 @@ class PaymentLedger:
         return await self._database.read(work)
 
     async def spending(self, now: float, purpose: Purpose | None = None) -> Spending:
-        """What settled in the last hour and day, and all that is reserved; of one purpose or all."""
+        """What settled in the last hour and day, plus all that is reserved; of a purpose or all."""
         return await self._database.read(lambda connection: _spending(connection, now, purpose))
 
 

@@ -127,7 +127,8 @@ def judge_fees(
 ) -> list[FeeVerdict]:
     """What of `requests` may be done.
 
-    `recent` has the channel point of each update of the last hour. Larger changes come first when the hour's updates do not suffice for all.
+    `recent` has the channel point of each update of the last hour. Larger changes come first when
+    the hour's updates do not suffice for all.
     """
     left = fees.max_updates_per_hour - len(recent)
     verdicts: dict[int, FeeVerdict] = {}
