@@ -20,7 +20,13 @@ from typing import Protocol
 import httpx
 import stamina
 import structlog
-from l402_requests import AsyncL402Client, CredentialCache, L402Credential, PaymentFailedError
+from l402_requests import (
+    AsyncL402Client,
+    CredentialCache,
+    L402Credential,
+    L402Error,
+    PaymentFailedError,
+)
 
 from lnagents.market.catalogue import LIQUIDITY, Catalogue, parse_catalogue
 from lnagents.market.hint import LiquidityHint, verify_hint
@@ -291,6 +297,12 @@ class HintBuyer:
             if isinstance(cause, LnagentsError):
                 raise cause from exc
             raise MarketError(f"the payment to {state.seller.url} is open: {exc}") from exc
+        except L402Error as exc:
+            # The client refuses to pay what its own reading of the invoice does not allow.
+            error = ChallengeError(f"{state.seller.url} sent an unusable challenge: {exc}")
+            if state.purchase is not None:
+                await self._failed(state.purchase, error)
+            raise error from exc
 
     async def _on_answer(self, response: httpx.Response) -> None:
         """Hook of the paying client: it pays what this lets through."""

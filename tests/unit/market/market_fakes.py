@@ -1,0 +1,189 @@
+"""Stand-ins for a node, a payer and a store, for unit tests only."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+from lnagents.lnd import InvoiceState, InvoiceStatus
+from lnagents.market.records import Purchase, PurchaseState, Sale
+from lnagents.model.errors import NotFoundError, PaymentError
+from lnagents.model.graph import Channel, LocalChannel
+from lnagents.model.payment import Invoice
+from lnagents.model.units import Msat, NodeKey, PaymentHash, ShortChannelId
+
+SELLER_KEY = "02" + "aa" * 32
+PEER_KEY = "03" + "bb" * 32
+STRANGER_KEY = "03" + "cc" * 32
+SCID = 103 << 40 | 1 << 16
+CAPACITY_MSAT = 1_000_000_000
+
+_ZBASE32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
+
+
+def local_channel(
+    *, local_msat: Msat = 600_000_000, active: bool = True, private: bool = False
+) -> LocalChannel:
+    return LocalChannel(
+        scid=SCID,
+        channel_point="ab" * 32 + ":0",
+        peer=PEER_KEY,
+        capacity_msat=CAPACITY_MSAT,
+        local_balance_msat=local_msat,
+        remote_balance_msat=CAPACITY_MSAT - local_msat,
+        unsettled_msat=0,
+        local_reserve_msat=10_000_000,
+        remote_reserve_msat=10_000_000,
+        commit_fee_msat=0,
+        anchors_msat=0,
+        initiator=True,
+        active=active,
+        private=private,
+        pending_htlcs=0,
+        max_accepted_htlcs=483,
+    )
+
+
+def paid_invoice(
+    payment_hash: PaymentHash,
+    *,
+    status: InvoiceStatus = InvoiceStatus.SETTLED,
+    paid_msat: Msat = 2_000,
+    description: str = "L402",
+) -> InvoiceState:
+    return InvoiceState(
+        payment_hash=payment_hash,
+        payment_request="lnbcrt1",
+        status=status,
+        amount_msat=paid_msat,
+        paid_msat=paid_msat,
+        created_at=0.0,
+        expires_at=3_600.0,
+        settled_at=1.0,
+        description=description,
+        preimage=b"",
+        add_index=1,
+        settle_index=1,
+    )
+
+
+@dataclass
+class FakeNode:
+    """Signs with a hash that names its key; knows one channel and the invoices it is given."""
+
+    key: NodeKey = SELLER_KEY
+    own: tuple[LocalChannel, ...] = field(default_factory=lambda: (local_channel(),))
+    invoices: dict[PaymentHash, InvoiceState] = field(default_factory=dict)
+    requests: dict[str, Invoice] = field(default_factory=dict)
+    channel_calls: int = 0
+
+    async def sign_message(self, message: bytes) -> str:
+        digest = hashlib.sha512(message).digest()
+        head = "".join(_ZBASE32[int(digit, 16)] for digit in self.key)
+        return (head + "".join(_ZBASE32[byte & 31] for byte in digest))[:104]
+
+    async def verify_message(self, message: bytes, signature: str) -> tuple[bool, NodeKey]:
+        for key in (SELLER_KEY, PEER_KEY, STRANGER_KEY):
+            if await FakeNode(key).sign_message(message) == signature:
+                return True, key
+        return False, "02" + "ee" * 32
+
+    async def channels(self, *, active_only: bool = False) -> tuple[LocalChannel, ...]:
+        self.channel_calls += 1
+        return self.own
+
+    async def lookup_invoice(self, payment_hash: PaymentHash) -> InvoiceState:
+        if payment_hash not in self.invoices:
+            raise NotFoundError("unable to locate invoice")
+        return self.invoices[payment_hash]
+
+    async def decode_invoice(self, request: str) -> Invoice:
+        return self.requests[request]
+
+    async def channel(self, scid: ShortChannelId) -> Channel:
+        if scid != SCID:
+            raise NotFoundError("edge not found")
+        return Channel(SCID, "ab" * 32 + ":0", SELLER_KEY, PEER_KEY, CAPACITY_MSAT, None, None)
+
+
+class MemorySales:
+    """A `SalesRecorder` without a disk."""
+
+    def __init__(self) -> None:
+        self.sales: dict[PaymentHash, Sale] = {}
+
+    async def find_sale(self, payment_hash: PaymentHash) -> Sale | None:
+        return self.sales.get(payment_hash)
+
+    async def record_sale(self, sale: Sale) -> Sale:
+        return self.sales.setdefault(sale.payment_hash, sale)
+
+
+class MemoryPurchases:
+    """A `PurchaseRecorder` without a disk."""
+
+    def __init__(self) -> None:
+        self.purchases: dict[str, Purchase] = {}
+
+    @property
+    def only(self) -> Purchase:
+        (purchase,) = self.purchases.values()
+        return purchase
+
+    @property
+    def state(self) -> str:
+        return self.only.state.value
+
+    async def challenged(self, purchase: Purchase) -> None:
+        assert purchase.nonce not in self.purchases
+        self.purchases[purchase.nonce] = purchase
+
+    async def paid(self, nonce: str, preimage: bytes) -> None:
+        self._change(nonce, state=PurchaseState.PAID, preimage=preimage)
+
+    async def delivered(self, nonce: str, document: bytes) -> None:
+        self._change(nonce, state=PurchaseState.DELIVERED, document=document)
+
+    async def failed(self, nonce: str, reason: str) -> None:
+        self._change(nonce, state=PurchaseState.FAILED, reason=reason)
+
+    async def unfinished(self) -> tuple[Purchase, ...]:
+        states = (PurchaseState.CHALLENGED, PurchaseState.PAID)
+        return tuple(each for each in self.purchases.values() if each.state in states)
+
+    async def spent_msat(self, since: float) -> Msat:
+        return sum(
+            purchase.price_msat
+            for purchase in self.purchases.values()
+            if purchase.created_at >= since
+            and (purchase.state is not PurchaseState.FAILED or purchase.preimage)
+        )
+
+    def _change(self, nonce: str, **changes: object) -> None:
+        self.purchases[nonce] = replace(self.purchases[nonce], **changes)  # type: ignore[arg-type]
+
+
+class MemoryPayer:
+    """A `LightningPayer` that knows the preimages; counts what it really paid."""
+
+    def __init__(self) -> None:
+        self.preimages: dict[str, bytes] = {}
+        """By payment request: what can be paid."""
+        self.paid: dict[PaymentHash, bytes] = {}
+        self.payments = 0
+        self.error: Exception | None = None
+
+    async def pay_invoice(self, request: str, *, max_fee_msat: Msat) -> bytes:
+        if self.error is not None:
+            raise self.error
+        if request not in self.preimages:
+            raise PaymentError("no route")
+        preimage = self.preimages[request]
+        payment_hash = hashlib.sha256(preimage).hexdigest()
+        if payment_hash not in self.paid:
+            self.paid[payment_hash] = preimage
+            self.payments += 1
+        return preimage
+
+    async def find_preimage(self, payment_hash: PaymentHash) -> bytes | None:
+        return self.paid.get(payment_hash)
