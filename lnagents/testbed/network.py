@@ -423,8 +423,6 @@ class Testbed:
         Raises:
             TestbedError: a service did not come back; says which and why.
         """
-        # Connections to the nodes would wait before they try again.
-        await together(client.close() for client in self._lightning.clients.values())
         await snapshot.restore(self._backend, self._bitcoin, self._lightning, self.topology)
         await self.wait_gossip()
         await together(_wait_answer(site) for site in self.sellers.values())

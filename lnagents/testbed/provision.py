@@ -28,7 +28,7 @@ from lnagents.model.units import (
 from lnagents.testbed.backend import NodeSite, Progress
 from lnagents.testbed.bitcoin import SATOSHI_PER_BITCOIN, BitcoinClient
 from lnagents.testbed.gossip import Network, wait_gossip
-from lnagents.testbed.settings import announcement_blocks
+from lnagents.testbed.settings import ANNOUNCEMENT_BLOCKS
 from lnagents.testbed.state import NodeBooks
 from lnagents.testbed.together import together
 
@@ -128,7 +128,7 @@ async def provision(
     progress(f"Opening {len(topology.channels)} channels")
     await together(_open_from(name, topology, lightning) for name in lightning.keys)
     phase("confirm")
-    await bitcoin.mine(announcement_blocks(topology.profile))
+    await bitcoin.mine(ANNOUNCEMENT_BLOCKS)
     await together(_wait_active(name, topology, lightning) for name in lightning.keys)
     phase("gossip")
     progress("Waiting until every node knows every channel")

@@ -30,14 +30,14 @@ _FAST_OPTIONS = (
     "--gossip.channel-update-interval=1s",
     # DescribeGraph may be a minute old by default.
     "--caches.rpc-graph-cache-duration=20ms",
-    # Blocks before a channel is announced: 6 by default, 3 is the least.
-    "--gossip.announcement-conf=3",
     # Write batches of the graph wait 500 ms by default, commitments 50 ms.
     "--db.batch-commit-interval=10ms",
     "--channel-commit-interval=5ms",
 )
 
-_ANNOUNCEMENT_BLOCKS = {Profile.FAST: 3, Profile.MAINNET: 6}
+ANNOUNCEMENT_BLOCKS = 6
+"""Confirmations after which channels are announced (BOLT 7). LND's funding manager waits for as many,
+whatever its option `gossip.announcement-conf` says."""
 
 _GOSSIP_SECONDS = {Profile.FAST: 60.0, Profile.MAINNET: 900.0}
 
@@ -50,11 +50,6 @@ class ChainAccess:
     """`host:port`, as the next two."""
     zmq_block: str
     zmq_transaction: str
-
-
-def announcement_blocks(profile: Profile) -> int:
-    """Confirmations after which channels are announced (`gossip.announcement-conf`)."""
-    return _ANNOUNCEMENT_BLOCKS[profile]
 
 
 def gossip_timeout(profile: Profile) -> float:
