@@ -35,7 +35,7 @@ from lnagents.testbed.backend import (
     lightning_services,
 )
 from lnagents.testbed.data import data_directory
-from lnagents.testbed.engine import SERVICE_LABEL, Engine, compose, engine_errors, in_thread
+from lnagents.testbed.engine import Engine, compose, engine_errors, in_thread, service_of
 from lnagents.testbed.ports import HOST, assign_ports
 from lnagents.testbed.render import (
     LND_DIRECTORY,
@@ -324,7 +324,7 @@ class ComposeBackend:
         await self._do("saving data", save)
 
     def _save(self, container: Container, into: Path) -> None:
-        service = _service(container)
+        service = service_of(container)
         path = data_path(service, self._state.topology)
         chunks, _ = container.get_archive(str(path), chunk_size=CHUNK_BYTES)
         with (into / f"{service}.tar").open("xb") as file:
@@ -351,7 +351,7 @@ class ComposeBackend:
         await self._do("restoring data", load)
 
     def _load(self, container: Container, source: Path) -> None:
-        service = _service(container)
+        service = service_of(container)
         # The archive begins with the folder's own name.
         with (source / f"{service}.tar").open("rb") as file:
             container.put_archive("/", file)
@@ -412,10 +412,6 @@ def _each(containers: Sequence[Container], action: Callable[[Container], None]) 
 def _status(containers: Mapping[str, Container], service: str) -> str:
     container = containers.get(service)
     return str(container.status) if container is not None else ""
-
-
-def _service(container: Container) -> str:
-    return str(container.labels[SERVICE_LABEL])
 
 
 def _fetch(engine: Engine, service: str, files: Mapping[Path, PurePosixPath]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,6 +73,12 @@ def engine_errors(doing: str) -> Iterator[None]:
         raise BackendError(f"{doing}: {exc}") from exc
 
 
+def service_of(container: Container) -> str:
+    """The service that a container of `Engine.containers` runs."""
+    # `container.labels` refuses to answer for containers without details.
+    return str(container.attrs["Labels"][SERVICE_LABEL])
+
+
 class Engine:
     """The engine that `docker` talks to, and one Compose project in it."""
 
@@ -108,7 +115,7 @@ class Engine:
     def containers(self) -> dict[str, Container]:
         """The project's containers by service, in any state; without their details."""
         found = self._client.containers.list(all=True, filters=self._filter(), sparse=True)
-        return {container.labels[SERVICE_LABEL]: container for container in found}
+        return {service_of(container): container for container in found}
 
     def container(self, service: str) -> Container:
         """The container of a service.
@@ -142,6 +149,8 @@ class Engine:
         for pool in network.attrs["IPAM"]["Config"] or ():
             if "Gateway" in pool:
                 return str(pool["Gateway"])
+            # Before engine 23 only a configured gateway is told; unconfigured it is the first.
+            return str(next(ipaddress.ip_network(pool["Subnet"]).hosts()))
         raise BackendError("Docker's default bridge has no gateway address")
 
     def remove_containers(self) -> None:
