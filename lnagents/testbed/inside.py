@@ -1,7 +1,7 @@
-"""What runs inside the containers of a Compose file, with the code that the host's backends use.
+"""The service `provision` of a Compose file: funds the network, opens its channels, and ends.
 
-`python -m lnagents.testbed.inside provision` funds the network and ends; `mine` mines until it is
-stopped. The topology, certificates and macaroons are where `render` mounts them.
+`python -m lnagents.testbed.inside` does in a container what `Testbed.up` does on the host, with the
+same code. Topology, certificates and macaroons are where `render` mounts them.
 """
 
 from __future__ import annotations
@@ -37,13 +37,9 @@ DONE_FILE = Path(PROVISION_DIRECTORY / "done")
 
 
 def main() -> int:
-    """Run the task that the command line names; gives the exit code."""
-    tasks = {"provision": provision_network, "mine": mine}
-    if len(sys.argv) != 2 or sys.argv[1] not in tasks:
-        _say(f"usage: python -m lnagents.testbed.inside {'|'.join(tasks)}")
-        return 2
+    """Provision the network of the mounted topology; gives the exit code."""
     try:
-        asyncio.run(_until_stopped(tasks[sys.argv[1]](load_topology(Path(TOPOLOGY_FILE)))))
+        asyncio.run(_until_stopped(provision_network(load_topology(Path(TOPOLOGY_FILE)))))
     except LnagentsError as exc:
         _say(f"Error: {exc}")
         return 1
@@ -80,14 +76,6 @@ async def provision_network(topology: Topology) -> None:
             await provision(topology, bitcoin, lightning, progress=_say, phase=_ignore)
             await asyncio.to_thread(DONE_FILE.touch)
         _say(f"{len(topology.nodes)} nodes and {len(topology.channels)} channels are ready")
-
-
-async def mine(topology: Topology) -> None:
-    """Mine for ever."""
-    async with BitcoinClient(_bitcoind()) as bitcoin:
-        from lnagents.testbed.miner import mine_waiting
-
-        await mine_waiting(bitcoin, topology.chain.block_interval_seconds)
 
 
 def _bitcoind() -> BitcoindSite:

@@ -14,7 +14,8 @@ import yaml
 
 from lnagents.model.errors import TopologyError
 from lnagents.model.topology import Topology
-from lnagents.testbed.backend import BITCOIND, MINER, aperture_service
+from lnagents.testbed import miner
+from lnagents.testbed.backend import BITCOIND, MINER, BitcoindSite, aperture_service
 from lnagents.testbed.ports import HOST, port_names
 from lnagents.testbed.settings import (
     ApertureSettings,
@@ -248,27 +249,28 @@ class _Renderer:
 
     def _provision(self) -> dict[str, Any]:
         volumes = [f"{name}:{NODES_DIRECTORY / name}:ro" for name in self._names]
+        # It waits for the nodes itself, which is quicker than their health checks.
         started = {name: {"condition": "service_started"} for name in self._names}
-        return self._inside("provision") | {
+        return self._image("lnagents") | {
+            "entrypoint": ["python", "-m", "lnagents.testbed.inside"],
+            "init": True,
+            "environment": {"BITCOIND_USER": RPC_USER, "BITCOIND_PASSWORD": RPC_PASSWORD},
+            "configs": [{"source": "topology", "target": str(TOPOLOGY_FILE)}],
             "depends_on": {BITCOIND: {"condition": "service_healthy"}, **started},
             "volumes": [*volumes, f"{PROVISION}:{PROVISION_DIRECTORY}"],
         }
 
     def _miner(self) -> dict[str, Any]:
-        return self._inside("mine") | {
-            "depends_on": {BITCOIND: {"condition": "service_healthy"}},
+        url = f"http://{BITCOIND}:{BITCOIND_RPC_PORT}"
+        interval = self._topology.chain.block_interval_seconds
+        site = BitcoindSite(url, RPC_USER, RPC_PASSWORD)
+        return self._image("lnagents") | {
+            "entrypoint": ["python", "-m", "lnagents.testbed.miner"],
+            "init": True,
+            "environment": miner.environment(site, interval),
+            "depends_on": {PROVISION: {"condition": "service_completed_successfully"}},
             "restart": "on-failure",
             "stop_grace_period": "10s",
-        }
-
-    def _inside(self, task: str) -> dict[str, Any]:
-        """A service that runs our own code in a container."""
-        return self._image("lnagents") | {
-            "entrypoint": ["python", "-m", "lnagents.testbed.inside"],
-            "command": [task],
-            "init": True,
-            "environment": {"BITCOIND_USER": RPC_USER, "BITCOIND_PASSWORD": RPC_PASSWORD},
-            "configs": [{"source": "topology", "target": str(TOPOLOGY_FILE)}],
         }
 
     def _aperture(self, node: str) -> dict[str, Any]:
