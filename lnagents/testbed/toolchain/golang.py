@@ -131,7 +131,7 @@ async def build(recipe: Recipe, progress: Progress) -> cache.Entry:
         progress(ProgressEvent(product, message, done, total))
 
     go_mod = await asyncio.to_thread((recipe.directory / "go.mod").read_text)
-    go, environment = await _provide_go(needed_go(go_mod), progress)
+    go, environment = await provide_go(needed_go(go_mod), progress)
     environment |= {
         # The modules are complete as they are; nothing of the user's settings may change them.
         "GOTOOLCHAIN": "local",
@@ -185,7 +185,7 @@ async def go_on_path() -> tuple[Path, Version] | None:
     return (Path(found), version) if version is not None else None
 
 
-async def _provide_go(needed: Version, progress: Progress) -> tuple[Path, dict[str, str]]:
+async def provide_go(needed: Version, progress: Progress) -> tuple[Path, dict[str, str]]:
     """The `go` program, and the variables it needs."""
     on_path = await go_on_path()
     if on_path is not None and on_path[1] >= needed:
