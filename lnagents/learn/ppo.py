@@ -66,7 +66,7 @@ def clipped_objective(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tens
 
 def divergence(log_ratio: Tensor) -> Tensor:
     """Estimate per decision of KL(old || new), never negative (Schulman's k3 estimator)."""
-    return log_ratio.exp() - 1.0 - log_ratio
+    return log_ratio.expm1() - log_ratio
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
