@@ -50,15 +50,17 @@ NANOSECONDS = 1_000_000_000
 ANCHORS_MSAT = 2 * 330 * MSAT_PER_SAT
 """Two anchor outputs of 330 sat each, paid by the opener (BOLT 3)."""
 
-_WITH_ANCHORS = frozenset(
+_TAPROOT = frozenset(
     {
-        ln.CommitmentType.ANCHORS,
-        ln.CommitmentType.SCRIPT_ENFORCED_LEASE,
         ln.CommitmentType.SIMPLE_TAPROOT,
         ln.CommitmentType.SIMPLE_TAPROOT_OVERLAY,
         ln.CommitmentType.SIMPLE_TAPROOT_FINAL,
     }
 )
+_WITH_ANCHORS = _TAPROOT | {
+    ln.CommitmentType.ANCHORS,
+    ln.CommitmentType.SCRIPT_ENFORCED_LEASE,
+}
 
 _PAYMENT_STATUS = {
     ln.Payment.INITIATED: PaymentStatus.IN_FLIGHT,
@@ -148,7 +150,19 @@ def local_channel(message: ln.Channel) -> LocalChannel:
         private=message.private,
         pending_htlcs=len(message.pending_htlcs),
         max_accepted_htlcs=message.local_constraints.max_accepted_htlcs,
+        opener_cost_msat=_commitment_fee_sat(message) * MSAT_PER_SAT + anchors,
     )
+
+
+def _commitment_fee_sat(message: ln.Channel) -> int:
+    """The fee of a commitment transaction without HTLCs (LND: `lnwallet.CommitWeight`)."""
+    if message.commitment_type in _TAPROOT:
+        weight = 968
+    elif message.commitment_type in _WITH_ANCHORS:
+        weight = 1_124
+    else:
+        weight = 724
+    return message.fee_per_kw * weight // 1_000
 
 
 def closed_channel(message: ln.ChannelCloseSummary) -> ClosedChannel:

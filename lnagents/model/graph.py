@@ -144,6 +144,10 @@ class LocalChannel:
     private: bool
     pending_htlcs: int
     max_accepted_htlcs: int
+    opener_cost_msat: Msat = 0
+    """What the opener's balance is short of while no HTLC is pending: the commitment's fee at the
+    present rate, and both anchors. `commit_fee_msat` also has what outputs of whole satoshi round
+    off, and the outputs that are too small to exist."""
 
     @property
     def spendable_msat(self) -> Msat:

@@ -206,7 +206,7 @@ async def _facts_of(
         funded=sum(channel.capacity_msat for channel in opened),
         local=balances.local_msat,
         unsettled=balances.unsettled_local_msat,
-        commitment=sum(channel.commit_fee_msat + channel.anchors_msat for channel in opened),
+        commitment=sum(channel.opener_cost_msat for channel in opened),
         received=sum(
             invoice.paid_msat
             for invoice in await client.list_invoices()

@@ -15,6 +15,7 @@ from typing import NoReturn, TypeVar
 
 from lnagents.lnd import LndEndpoint
 from lnagents.model.errors import BackendError, NodeDiedError, SettleTimeoutError
+from lnagents.testbed import miner
 from lnagents.testbed.backend import (
     BITCOIND,
     MINER,
@@ -193,7 +194,10 @@ class NativeBackend:
 
     async def bitcoind(self) -> BitcoindSite:
         """Where bitcoind's RPC is."""
-        text = await _in_thread((self._data(BITCOIND) / "bitcoin.conf").read_text)
+        return await _in_thread(self._bitcoind_site)
+
+    def _bitcoind_site(self) -> BitcoindSite:
+        text = (self._data(BITCOIND) / "bitcoin.conf").read_text()
         password = next(
             line.partition("=")[2] for line in text.splitlines() if line.startswith("rpcpassword=")
         )
@@ -266,7 +270,7 @@ class NativeBackend:
         if service == BITCOIND:
             return [*self._toolchain.bitcoind.command, f"-datadir={data}", *bitcoind_options()]
         if service == MINER:
-            return [sys.executable, "-m", "lnagents", "testbed", "mine"]
+            return [sys.executable, "-m", "lnagents.testbed.miner"]
         for seller in self._state.topology.sellers:
             if service == aperture_service(seller.node):
                 return [
@@ -285,7 +289,8 @@ class NativeBackend:
 
     def _environment(self, service: str) -> dict[str, str]:
         if service == MINER:
-            return {"LNAGENTS_MINER_TESTBED": self._state.name}
+            interval = self._state.topology.chain.block_interval_seconds
+            return miner.environment(self._bitcoind_site(), interval)
         # Go's collector would run often in these small heaps; memory is cheaper here than time.
         return {"GOGC": "400"}
 

@@ -297,11 +297,7 @@ async def _books(client: LndClient, key: NodeKey, deposit_sat: int) -> NodeBooks
         key=key,
         deposited_msat=deposit_sat * MSAT_PER_SAT,
         local_msat=(await client.channel_balances()).local_msat,
-        commitment_msat=sum(
-            channel.commit_fee_msat + channel.anchors_msat
-            for channel in channels
-            if channel.initiator
-        ),
+        commitment_msat=sum(channel.opener_cost_msat for channel in channels if channel.initiator),
         channel_points=tuple(sorted(channel.channel_point for channel in channels)),
     )
 

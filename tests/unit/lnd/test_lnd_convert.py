@@ -221,7 +221,8 @@ def test_a_channel_of_whole_satoshi_becomes_msat() -> None:
         capacity=1_000_000,
         local_balance=594_815,
         remote_balance=400_000,
-        commit_fee=4_525,
+        commit_fee=4_526,
+        fee_per_kw=4_026,
         unsettled_balance=5,
         commitment_type=ln.CommitmentType.ANCHORS,
         pending_htlcs=[ln.HTLC(), ln.HTLC()],
@@ -231,11 +232,16 @@ def test_a_channel_of_whole_satoshi_becomes_msat() -> None:
     channel = convert.local_channel(message)
     assert channel.scid == 2**63
     assert channel.anchors_msat == 660_000
+    # 1,124 units of weight; `commit_fee` has one more satoshi, rounded off the balances.
+    assert channel.opener_cost_msat == 4_525_000 + 660_000
     assert channel.local_balance_msat == 594_815_000
     assert (channel.local_reserve_msat, channel.remote_reserve_msat) == (10_000_000, 20_000_000)
     assert (channel.pending_htlcs, channel.max_accepted_htlcs) == (2, 483)
     message.commitment_type = ln.CommitmentType.STATIC_REMOTE_KEY
     assert convert.local_channel(message).anchors_msat == 0
+    assert convert.local_channel(message).opener_cost_msat == 2_914_000
+    message.commitment_type = ln.CommitmentType.SIMPLE_TAPROOT
+    assert convert.local_channel(message).opener_cost_msat == 3_897_000 + 660_000
 
 
 def test_an_edge_without_an_announcement_has_no_policy() -> None:
