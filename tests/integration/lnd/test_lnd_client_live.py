@@ -88,8 +88,8 @@ async def test_balances_of_a_channel_add_up(testbed: Testbed) -> None:
             assert channel.active
             parts = channel.local_balance_msat + channel.remote_balance_msat
             costs = channel.commit_fee_msat + channel.anchors_msat
-            # LND rounds both balances down to whole satoshi, and counts the rest as commitment fee.
-            assert channel.capacity_msat - parts - costs - channel.unsettled_msat in (0, 1_000)
+            # What LND rounds off the balances, to whole satoshi, it counts as commitment fee.
+            assert channel.capacity_msat == parts + costs + channel.unsettled_msat
             assert channel.spendable_msat < channel.local_balance_msat
             local += channel.local_balance_msat
         exact = (await client.channel_balances()).local_msat
