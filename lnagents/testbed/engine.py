@@ -183,13 +183,14 @@ class Engine:
                 # The engine may still be busy with what was asked of it a moment ago.
                 if exc.status_code != requests.codes.conflict or time.monotonic() > deadline:
                     raise
-            if not self._anything_left():
+            if not self.leftovers():
                 return
             if time.monotonic() > deadline:
                 raise BackendError(f"the Compose project {self.project} cannot be removed")
             time.sleep(0.2)
 
-    def _anything_left(self) -> bool:
+    def leftovers(self) -> bool:
+        """Whether containers, networks or volumes of the project exist."""
         return bool(
             self.containers()
             or self._client.networks.list(filters=self._filter())
