@@ -69,7 +69,7 @@ from lnagents.model.units import (
 EXCHANGE_SECONDS = 20.0
 """For one HTTP exchange, payments not included."""
 COLLECT_SECONDS = 10.0
-"""For which a seller that fails after it was paid is asked again, before `resume()` has to."""
+"""For which a seller that fails after it was paid is asked again; after that `resume()` has to."""
 MAX_ANSWER_BYTES = 262_144
 """A hint has about 310 bytes, a catalogue about 180 for each channel."""
 ABANDON_SECONDS = 86_400.0
@@ -140,6 +140,7 @@ class HintBuyer:
         recorder: PurchaseRecorder,
         budget: Budget,
         *,
+        collect_seconds: float = COLLECT_SECONDS,
         clock: Callable[[], float] = time.time,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
@@ -147,6 +148,7 @@ class HintBuyer:
         self._payer = payer
         self._recorder = recorder
         self._budget = budget
+        self._collect_seconds = collect_seconds
         self._clock = clock
         self._spending = asyncio.Lock()
         self._open: dict[str, _Open] = {}
@@ -409,7 +411,7 @@ class HintBuyer:
         url = _url(purchase.seller, purchase.path)
         try:
             async for attempt in stamina.retry_context(
-                on=(httpx.HTTPError, _NotYetError), attempts=None, timeout=COLLECT_SECONDS
+                on=(httpx.HTTPError, _NotYetError), attempts=None, timeout=self._collect_seconds
             ):
                 with attempt:
                     response = await self._plain.get(url, headers=headers)
