@@ -222,10 +222,15 @@ async def provide_go(needed: Version, progress: Progress) -> tuple[Path, dict[st
     return entry.directory / "go" / "bin" / "go", {"GOROOT": ""}
 
 
-def package_installer() -> tuple[str, ...] | None:
-    """The command that installs Python packages: uv beside this Python or on PATH, else pip."""
+def uv_program() -> str | None:
+    """The uv beside this Python or on PATH, if there is one."""
     beside = Path(sys.executable).with_name("uv")
-    uv = str(beside) if beside.exists() else shutil.which("uv")
+    return str(beside) if beside.exists() else shutil.which("uv")
+
+
+def package_installer() -> tuple[str, ...] | None:
+    """The command that installs Python packages here: that of uv, else of pip, else None."""
+    uv = uv_program()
     if uv is not None:
         return (uv, "pip", "install", "--python", sys.executable)
     if importlib.util.find_spec("pip") is not None:
