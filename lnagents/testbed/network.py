@@ -258,6 +258,11 @@ class Testbed:
         return self._state.topology
 
     @property
+    def kind(self) -> BackendKind:
+        """Which backend runs it."""
+        return self._state.backend
+
+    @property
     def backend(self) -> Backend:
         """What runs it; for faults."""
         return self._backend
