@@ -26,6 +26,7 @@ from l402_requests import (
     L402Credential,
     L402Error,
     PaymentFailedError,
+    SpendingLog,
 )
 
 from lnagents.market.catalogue import LIQUIDITY, Catalogue, parse_catalogue
@@ -234,6 +235,8 @@ class HintBuyer:
             return await self._deliver(state.purchase, state.preimage, response)
         finally:
             del self._open[path]
+            # The client's own log would keep every preimage in memory for ever.
+            self._paying.spending_log = SpendingLog()
 
     async def resume(self) -> tuple[LiquidityHint, ...]:
         """Collect what was paid for before and not delivered yet; starts no payment.
@@ -244,11 +247,11 @@ class HintBuyer:
         Raises:
             StoreError: the own store failed.
         """
-        waiting = [
-            purchase
-            for purchase in await self._recorder.unfinished()
-            if purchase.path not in self._open
-        ]
+        busy = set(self._open)
+        unfinished = await self._recorder.unfinished()
+        # Those that `buy` has under way, or had when the records were read, are not ours to finish.
+        busy |= set(self._open)
+        waiting = [purchase for purchase in unfinished if purchase.path not in busy]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._complete(purchase)) for purchase in waiting]
         return tuple(hint for task in tasks if (hint := task.result()) is not None)

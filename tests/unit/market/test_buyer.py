@@ -516,3 +516,23 @@ async def test_one_dead_seller_does_not_hold_up_the_others(trade: Trade) -> None
     states = trade.purchases.purchases
     assert states[first.nonce].state is PurchaseState.PAID
     assert states[second.nonce].state is PurchaseState.DELIVERED
+
+
+async def test_a_purchase_under_way_is_left_alone_by_resume(trade: Trade) -> None:
+    class SlowPayer(MemoryPayer):
+        async def pay_invoice(self, request: str, *, max_fee_msat: int) -> bytes:
+            started.set()
+            await released.wait()
+            return await super().pay_invoice(request, max_fee_msat=max_fee_msat)
+
+    started, released = asyncio.Event(), asyncio.Event()
+    trade.payer = trade.shop.payer = SlowPayer()
+    async with trade.buyer() as buyer:
+        buying = asyncio.create_task(buyer.buy(SELLER, SCID, PEER_KEY, 1_000))
+        await started.wait()
+        assert await buyer.resume() == ()
+        assert trade.purchases.state == "challenged"
+        released.set()
+        await buying
+    assert trade.purchases.state == "delivered"
+    assert trade.payer.payments == trade.shop.paid_requests == 1
