@@ -1,9 +1,10 @@
 """Actors and critics in torch; they know arrays and names of columns, not Lightning.
 
 `networks` has the permutation-equivariant actor-critic and the route head, `ppo` the algorithm as
-pure functions, `normaliser` the running scale of returns, `online` the learner that a daemon feeds
-round by round, `checkpoint` its saved form. Nothing here changes torch's global state (threads,
-seeds): a process that runs beside others does well to call `torch.set_num_threads(1)` itself.
+functions, `adam` the optimiser, `normaliser` the running scale of returns, `online` the learner
+that a daemon feeds round by round, `checkpoint` its saved form. Nothing here changes torch's global
+state (threads, seeds): a process that runs beside others does well to call
+`torch.set_num_threads(1)` itself.
 """
 
 from lnagents.learn.config import LearnConfig

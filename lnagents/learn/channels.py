@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lnagents.learn import ppo
+from lnagents.learn.adam import Adam
 from lnagents.learn.config import LearnConfig
 from lnagents.learn.experience import (
     Action,
@@ -36,7 +37,8 @@ class ChannelLearner:
         self._generator = torch.Generator().manual_seed(seed)
         self._actor = ChannelActor(config, self._generator)
         self._critic = ChannelCritic(config, self._generator)
-        self._optimiser = ppo.optimiser(self._actor, self._critic, config.learning_rate)
+        parameters = [*self._actor.parameters(), *self._critic.parameters()]
+        self._optimiser = Adam(parameters, config.learning_rate)
         self._normaliser = ReturnNormaliser()
         self._steps: list[Step] = []
         self._open: Step | None = None
@@ -147,7 +149,7 @@ class ChannelLearner:
         return {
             "actor": self._actor.state_dict(),
             "critic": self._critic.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "optimiser": self._optimiser.state(),
             "normaliser": asdict(self._normaliser),
             "generator": self._generator.get_state(),
             "steps": [step.state() for step in self._steps],
@@ -159,9 +161,7 @@ class ChannelLearner:
         """Continue from `state`; learning rate and other hyperparameters stay the own ones."""
         self._actor.load_state_dict(state["actor"])
         self._critic.load_state_dict(state["critic"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._config.learning_rate
+        self._optimiser.restore(state["optimiser"])
         self._normaliser = ReturnNormaliser(**state["normaliser"])
         self._generator.set_state(state["generator"])
         self._steps = [Step(**step) for step in state["steps"]]

@@ -12,8 +12,9 @@ from lnagents.learn.config import LearnConfig
 
 def linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
     """A linear layer, orthogonal weights times `gain`, no bias at first; no global randomness."""
-    # Made without storage first: the constructor would draw from the global generator.
-    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+    # The constructor draws weights from the global generator; they are replaced below.
+    with torch.random.fork_rng(devices=[]):
+        layer = nn.Linear(inputs, outputs)
     if gain:
         nn.init.orthogonal_(layer.weight, gain, generator)
     else:

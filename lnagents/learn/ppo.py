@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lnagents.learn.adam import Adam
+
 
 def advantages(
     rewards: Sequence[float],
@@ -74,14 +76,9 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum() / mask.sum().clamp(min=1.0)
 
 
-def optimiser(actor: nn.Module, critic: nn.Module, learning_rate: float) -> torch.optim.Adam:
-    """One Adam over both networks."""
-    return torch.optim.Adam([*actor.parameters(), *critic.parameters()], learning_rate)
-
-
 def descend(
     loss: Tensor,
-    optimiser: torch.optim.Optimizer,
+    optimiser: Adam,
     actor: nn.Module,
     critic: nn.Module,
     max_gradient_norm: float,
@@ -90,7 +87,7 @@ def descend(
 
     The networks are clipped apart: a critic that is far off must not silence the actor.
     """
-    optimiser.zero_grad()
+    optimiser.clear()
     torch.autograd.backward(loss)
     norm = nn.utils.clip_grad_norm_(actor.parameters(), max_gradient_norm)
     nn.utils.clip_grad_norm_(critic.parameters(), max_gradient_norm)

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import torch
 
 from lnagents.learn import ppo
+from lnagents.learn.adam import Adam
 from lnagents.learn.config import LearnConfig
 from lnagents.learn.experience import (
     FloatArray,
@@ -34,7 +35,8 @@ class RouteLearner:
         self._generator = torch.Generator().manual_seed(seed)
         self._actor = RouteActor(config, self._generator)
         self._critic = RouteCritic(config, self._generator)
-        self._optimiser = ppo.optimiser(self._actor, self._critic, config.learning_rate)
+        parameters = [*self._actor.parameters(), *self._critic.parameters()]
+        self._optimiser = Adam(parameters, config.learning_rate)
         self._normaliser = ReturnNormaliser()
         self._pending: dict[int, RouteStep] = {}
         self._steps: list[RouteStep] = []
@@ -140,7 +142,7 @@ class RouteLearner:
         return {
             "actor": self._actor.state_dict(),
             "critic": self._critic.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
+            "optimiser": self._optimiser.state(),
             "normaliser": asdict(self._normaliser),
             "generator": self._generator.get_state(),
             "pending": {token: step.state() for token, step in self._pending.items()},
@@ -153,9 +155,7 @@ class RouteLearner:
         """Continue from `state`; learning rate and other hyperparameters stay the own ones."""
         self._actor.load_state_dict(state["actor"])
         self._critic.load_state_dict(state["critic"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._config.learning_rate
+        self._optimiser.restore(state["optimiser"])
         self._normaliser = ReturnNormaliser(**state["normaliser"])
         self._generator.set_state(state["generator"])
         self._pending = {token: RouteStep(**step) for token, step in state["pending"].items()}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lnagents.learn import LearnConfig, OnlineLearner
+from lnagents.learn.experience import FloatArray
 from lnagents.model.errors import CheckpointError
 
 CONFIG = LearnConfig(
@@ -20,6 +21,12 @@ CONFIG = LearnConfig(
     route_prior="prior",
     hidden=4,
 )
+
+
+@dataclass(frozen=True)
+class Seen:
+    channels: FloatArray
+    node: FloatArray
 
 
 def changed(data: bytes, **changes: Any) -> bytes:
@@ -60,13 +67,16 @@ def test_other_networks_are_refused(changes: dict[str, Any], problem: str) -> No
 
 
 def test_other_hyperparameters_are_the_new_ones() -> None:
-    learner = OnlineLearner(replace(CONFIG, learning_rate=0.5), 0)
-    learner.load(OnlineLearner(CONFIG, 0).save())
+    still = replace(CONFIG, learning_rate=1e-12, horizon=1)
+    learner = OnlineLearner(still, 0)
+    learner.load(OnlineLearner(replace(CONFIG, learning_rate=0.5), 0).save())
     whole = torch.load(io.BytesIO(learner.save()), weights_only=True)
-    assert whole["config"]["learning_rate"] == 0.5
-    for part in ("channels", "routes"):
-        groups = whole["state"][part]["optimiser"]["param_groups"]
-        assert [group["lr"] for group in groups] == [0.5]
+    assert whole["config"]["learning_rate"] == 1e-12
+    seen = Seen(np.ones((2, 2), dtype=np.float32), np.ones(1, dtype=np.float32))
+    for reward in (1.0, 2.0, 3.0):
+        learner.act(seen, explore=True)
+        learner.reward(reward)
+    assert learner.act(seen, explore=False).values == pytest.approx(np.zeros((2, 1)), abs=1e-9)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, -1])

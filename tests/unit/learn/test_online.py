@@ -295,10 +295,27 @@ def test_impossible_configurations(changes: dict[str, float], problem: str) -> N
         replace(CONFIG, **changes)  # type: ignore[arg-type]
 
 
+USE = """
+import numpy
+from types import SimpleNamespace
+from lnagents.learn import LearnConfig, OnlineLearner
+learner = OnlineLearner(LearnConfig(("a",), ("b",), ("c",), ("d",), "d", horizon=1), 0)
+seen = SimpleNamespace(channels=numpy.ones((2, 1), "f"), node=numpy.ones(1, "f"))
+for reward in range(3):
+    learner.act(seen, explore=True)
+    learner.reward(float(reward))
+learner.load(learner.save())
+"""
+
+
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("lnagents.learn", ("grpc", "lnagents.lnd", "lnagents.testbed", "lnagents.env")),
+        # torch's compiler takes seconds and a hundred megabytes to load.
+        (
+            "lnagents.learn",
+            ("grpc", "lnagents.lnd", "lnagents.testbed", "lnagents.env", "torch._dynamo", "sympy"),
+        ),
         ("lnagents.env", ("torch", "grpc", "lnagents.lnd", "lnagents.testbed")),
     ],
 )
@@ -306,6 +323,7 @@ def test_packages_load_alone(module: str, unwanted: tuple[str, ...]) -> None:
     """In a process of its own, because others have loaded everything here."""
     code = (
         f"import sys, {module}\n"
+        f"{USE if module == 'lnagents.learn' else ''}\n"
         f"found = [name for name in {unwanted!r} if name in sys.modules]\n"
         "sys.exit(f'loaded {found}' if found else 0)"
     )

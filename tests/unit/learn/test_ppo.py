@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lnagents.learn import ppo
+from lnagents.learn.adam import Adam
 from lnagents.learn.normaliser import ReturnNormaliser
 
 NUMBERS = st.floats(-1e3, 1e3)
@@ -85,11 +86,45 @@ def test_masked_mean_leaves_padding_out() -> None:
 
 def test_a_far_off_critic_does_not_silence_the_actor() -> None:
     actor, critic = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
-    optimiser = torch.optim.SGD([*actor.parameters(), *critic.parameters()], 1.0)
-    before = float(actor.weight.detach())
+    optimiser = Adam([*actor.parameters(), *critic.parameters()], 0.1)
     loss = (0.25 * actor.weight + 1e6 * critic.weight).sum()
     assert ppo.descend(loss, optimiser, actor, critic, 0.5) == pytest.approx(0.25)
-    assert before - float(actor.weight.detach()) == pytest.approx(0.25)
+    assert actor.weight.grad is not None
+    assert critic.weight.grad is not None
+    assert float(actor.weight.grad) == pytest.approx(0.25)
+    assert float(critic.weight.grad) == pytest.approx(0.5)
+
+
+def test_the_optimiser_is_adam() -> None:
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(4, 3, generator=generator)
+    ours, theirs, idle = (nn.Parameter(start.clone()) for _ in range(3))
+    own, reference = Adam([ours, idle], 0.05), torch.optim.Adam([theirs], 0.05)
+    target = torch.randn(4, 3, generator=generator)
+    for _ in range(30):
+        own.clear()
+        reference.zero_grad()
+        torch.autograd.backward((ours - target).pow(4).sum())
+        torch.autograd.backward((theirs - target).pow(4).sum())
+        own.step()
+        reference.step()
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert torch.equal(idle, start)
+
+
+def test_the_optimiser_is_restored_by_value() -> None:
+    one = nn.Parameter(torch.ones(2))
+    first = Adam([one], 0.1)
+    one.grad = torch.ones(2)
+    first.step()
+    saved = first.state()
+    second = Adam([nn.Parameter(torch.ones(2))], 0.1)
+    second.restore(saved)
+    before = [mean.clone() for mean in second.state()["means"]]
+    first.step()
+    assert torch.equal(before[0], second.state()["means"][0])
+    with pytest.raises(ValueError, match="belongs to other parameters"):
+        Adam([nn.Parameter(torch.ones(3))], 0.1).restore(saved)
 
 
 @given(st.lists(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=8), min_size=1, max_size=5))
