@@ -191,16 +191,14 @@ def _deposits_sat(topology: Topology) -> dict[str, int]:
 async def _fund(
     bitcoin: BitcoinClient, lightning: Lightning, deposits: Mapping[str, int]
 ) -> None:
-    await bitcoin.pay({lightning.addresses[name]: sat for name, sat in deposits.items()})
+    txid = await bitcoin.pay(
+        {lightning.addresses[name]: sat for name, sat in deposits.items()}
+    )
 
     async def funded(name: str) -> None:
-        wanted = deposits[name] * MSAT_PER_SAT
         try:
             async with asyncio.timeout(SETTLE_SECONDS):
-                while True:
-                    balance = await lightning.clients[name].wallet_balance()
-                    if balance.confirmed_msat + balance.unconfirmed_msat >= wanted:
-                        return
+                while not await lightning.clients[name].knows_transaction(txid):
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError as exc:
             raise SettleTimeoutError(
