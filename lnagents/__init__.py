@@ -7,4 +7,12 @@ The layers, from the bottom up (imports point down only, `tests/unit/test_layers
 `agent` the daemon of one node · `evaluate` experiments and reports · `cli`.
 """
 
+import os
+
+# gRPC reads these when it is imported, so they stand here, before any module of ours does. LND's
+# documentation asks clients for the first, because its certificates are ECDSA; without the second
+# gRPC tells on standard error of every node that stops. What a user has set counts.
+os.environ.setdefault("GRPC_SSL_CIPHER_SUITES", "HIGH+ECDSA")
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 __version__ = "0.1.0"

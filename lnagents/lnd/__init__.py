@@ -12,14 +12,6 @@ Calls raise `lnagents.model.errors.LndError`s. What only reads is tried again wh
 unreachable, within the deadline; what moves money or changes something is tried once.
 """
 
-import os
-
-# What LND's documentation asks of clients, because its certificates are ECDSA. gRPC reads it when
-# it is imported; where that happened before, its defaults serve as well. The user's choice counts.
-os.environ.setdefault("GRPC_SSL_CIPHER_SUITES", "HIGH+ECDSA")
-# Likewise: else gRPC tells on standard error of every node that stops. What matters is raised.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-
 from lnagents.lnd.client import LndClient
 from lnagents.lnd.macaroons import Role, permissions
 from lnagents.lnd.types import (

@@ -7,13 +7,13 @@ and a process of its own; `lndgrpc.lock` says exactly what is in there.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from lnagents.testbed import Testbed
-from lnagents.testbed.toolchain.golang import uv_program
 from lnagents.testbed.toolchain.processes import run_program
 
 LOCK = Path(__file__).with_name("lndgrpc.lock")
@@ -52,7 +52,7 @@ async def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("lndgrpc") / "venv"
     found = environment / "bin" / "python"
     requirements = ("--quiet", "--require-hashes", "-r", str(LOCK))
-    uv = uv_program()
+    uv = shutil.which("uv")
     make: tuple[str, ...]
     install: tuple[str, ...]
     if uv is not None:
