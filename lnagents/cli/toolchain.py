@@ -62,13 +62,12 @@ async def _provide() -> Toolchain:
 
     if not error_console.is_terminal:
         return await ensure_toolchain(_lines())
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.fields[product]:9}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        BarColumn(bar_width=20),
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     )
@@ -80,7 +79,7 @@ async def _provide() -> Toolchain:
                 tasks[event.product] = bars.add_task("", total=None, product=event.product)
             bars.update(
                 tasks[event.product],
-                description=event.message,
+                description=event.text,
                 completed=event.done,
                 total=event.total or None,
             )

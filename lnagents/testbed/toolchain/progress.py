@@ -18,10 +18,15 @@ class ProgressEvent:
     total: int = 0
     """How much there is; 0 when that is not known."""
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The message with the count."""
         of_total = f"/{self.total}" if self.total else ""
         count = f" ({self.done}{of_total})" if self.done else ""
-        return f"{self.product}: {self.message}{count}"
+        return f"{self.message}{count}"
+
+    def __str__(self) -> str:
+        return f"{self.product}: {self.text}"
 
 
 Progress = Callable[[ProgressEvent], None]
