@@ -4,9 +4,9 @@
         print((await node.info()).alias)
 
 Read `types` (what calls take and give beyond `lnagents.model`), `macaroons` (roles), `connection`
-(TLS, deadlines, retries) with `errors`, `streams` (subscriptions that reconnect), `convert`, then
-the calls by subject: `node_calls`, `channel_calls`, `graph_calls`, `invoice_calls`,
-`payment_calls`, which `client` joins. `stubs` is generated from protos/lnd.
+(TLS, deadlines, retries) with `errors`, `streams` (subscriptions that reconnect), `convert` and
+`convert_payments`, then the calls by subject: `node_calls`, `channel_calls`, `graph_calls`,
+`invoice_calls`, `payment_calls`, which `client` joins. `stubs` is generated from protos/lnd.
 
 Calls raise `lnagents.model.errors.LndError`s. What only reads is tried again while the node is
 unreachable, within the deadline; what moves money or changes something is tried once.

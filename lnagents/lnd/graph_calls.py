@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
 
-from lnagents.lnd import convert
+from lnagents.lnd import convert, convert_payments
 from lnagents.lnd.connection import Connection
 from lnagents.lnd.streams import reconnecting
 from lnagents.lnd.stubs import lightning_pb2 as ln
@@ -102,7 +102,7 @@ class GraphCalls:
             ],
         )
         answer = await self._connection.ask(stubs.lightning.QueryRoutes, request)
-        return tuple(convert.route(route) for route in answer.routes)
+        return tuple(convert_payments.route(route) for route in answer.routes)
 
     async def build_route(
         self,
@@ -134,7 +134,7 @@ class GraphCalls:
             payment_addr=payment_addr,
         )
         answer = await self._connection.ask(stubs.router.BuildRoute, request)
-        return convert.route(answer.route)
+        return convert_payments.route(answer.route)
 
     async def mission_control(self) -> tuple[PairHistory, ...]:
         """What earlier payments taught the node about pairs of nodes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from lnagents.lnd import convert
+from lnagents.lnd import convert_payments
 from lnagents.lnd.connection import Connection
 from lnagents.lnd.streams import reconnecting
 from lnagents.lnd.stubs import lightning_pb2 as ln
@@ -45,7 +45,7 @@ class InvoiceCalls:
         stubs = await self._connection.stubs()
         message = ln.PayReqString(pay_req=request)
         answer = await self._connection.ask(stubs.lightning.DecodePayReq, message)
-        return convert.invoice(answer, request)
+        return convert_payments.invoice(answer, request)
 
     async def lookup_invoice(self, payment_hash: PaymentHash) -> InvoiceState:
         """What became of an own invoice.
@@ -55,7 +55,7 @@ class InvoiceCalls:
         """
         stubs = await self._connection.stubs()
         request = ln.PaymentHash(r_hash=bytes.fromhex(payment_hash))
-        return convert.invoice_state(
+        return convert_payments.invoice_state(
             await self._connection.ask(stubs.lightning.LookupInvoice, request)
         )
 
@@ -69,7 +69,7 @@ class InvoiceCalls:
                 num_max_invoices=INVOICES_PER_PAGE,
             )
             answer = await self._connection.ask(stubs.lightning.ListInvoices, request)
-            found += map(convert.invoice_state, answer.invoices)
+            found += map(convert_payments.invoice_state, answer.invoices)
             if len(answer.invoices) < INVOICES_PER_PAGE:
                 return tuple(found)
 
@@ -94,4 +94,4 @@ class InvoiceCalls:
                 continue
             add_index = max(add_index, update.add_index)
             settle_index = max(settle_index, update.settle_index)
-            yield convert.invoice_state(update)
+            yield convert_payments.invoice_state(update)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
-from lnagents.lnd import convert
+from lnagents.lnd import convert_payments
 from lnagents.lnd.connection import Connection
 from lnagents.lnd.streams import reconnecting
 from lnagents.lnd.stubs import lightning_pb2 as ln
@@ -64,7 +64,7 @@ class PaymentCalls:
             outgoing_chan_ids=outgoing_scids,
         )
         seconds = timeout_seconds + HELD_SECONDS
-        return convert.payment(
+        return convert_payments.payment(
             await self._connection.first(stubs.router.SendPaymentV2, message, seconds)
         )
 
@@ -89,11 +89,11 @@ class PaymentCalls:
         stubs = await self._connection.stubs()
         request = router.SendToRouteRequest(
             payment_hash=bytes.fromhex(payment_hash),
-            route=convert.to_route(route),
+            route=convert_payments.to_route(route),
             skip_temp_err=skip_temporary_error,
         )
         answer = await self._connection.ask(stubs.router.SendToRouteV2, request, timeout)
-        return convert.attempt(answer)
+        return convert_payments.attempt(answer)
 
     async def track_payment(self, payment_hash: PaymentHash) -> Payment | None:
         """How a payment stands now; None if the node never began it."""
@@ -101,7 +101,7 @@ class PaymentCalls:
         request = router.TrackPaymentRequest(payment_hash=bytes.fromhex(payment_hash))
         try:
             # The first update is the present state.
-            return convert.payment(
+            return convert_payments.payment(
                 await self._connection.first(stubs.router.TrackPaymentV2, request)
             )
         except NotFoundError:
@@ -118,7 +118,7 @@ class PaymentCalls:
                 max_payments=PAYMENTS_PER_PAGE,
             )
             answer = await self._connection.ask(stubs.lightning.ListPayments, request)
-            found += map(convert.payment, answer.payments)
+            found += map(convert_payments.payment, answer.payments)
             if len(answer.payments) < PAYMENTS_PER_PAGE:
                 return tuple(found)
 
@@ -139,7 +139,7 @@ class PaymentCalls:
             if isinstance(update, StreamRestarted):
                 restarted = update
                 continue
-            event = convert.htlc_event(update)
+            event = convert_payments.htlc_event(update)
             if event is not None:
                 yield event
             elif restarted is not None:

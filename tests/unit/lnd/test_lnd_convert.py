@@ -13,6 +13,7 @@ from lnagents.lnd import (
     NodeAnnounced,
     PolicyAnnounced,
     convert,
+    convert_payments,
 )
 from lnagents.lnd.stubs import lightning_pb2 as ln
 from lnagents.lnd.stubs import router_pb2 as router
@@ -92,13 +93,13 @@ def announced(policy: ChannelPolicy) -> ln.RoutingPolicy:
 
 @given(routes())
 def test_routes_survive_the_wire(route: Route) -> None:
-    wire = convert.to_route(route).SerializeToString()
-    assert convert.route(ln.Route.FromString(wire)) == route
+    wire = convert_payments.to_route(route).SerializeToString()
+    assert convert_payments.route(ln.Route.FromString(wire)) == route
 
 
 @given(routes())
 def test_only_the_last_hop_carries_the_payment_secret(route: Route) -> None:
-    message = convert.to_route(route)
+    message = convert_payments.to_route(route)
     assert not any(hop.HasField("mpp_record") for hop in message.hops[:-1])
     assert message.hops[-1].HasField("mpp_record") == bool(route.payment_addr)
     assert message.total_fees_msat == route.total_amount_msat - route.hops[-1].amount_msat
@@ -165,16 +166,16 @@ def test_an_opening_leaves_fees_to_the_node_unless_they_are_given() -> None:
 def test_failure_codes_are_those_of_lnd() -> None:
     theirs = {value.name: value.number for value in ln.Failure.FailureCode.DESCRIPTOR.values}
     assert {code.name: code.value for code in FailureCode} == theirs
-    assert convert.failure_code(4711) is FailureCode.UNKNOWN_FAILURE
+    assert convert_payments.failure_code(4711) is FailureCode.UNKNOWN_FAILURE
 
 
 def test_every_status_of_lnd_has_one_of_ours() -> None:
     for payment in ln.Payment.PaymentStatus.values()[1:]:
-        assert convert.payment(ln.Payment(status=payment)).status in PaymentStatus
+        assert convert_payments.payment(ln.Payment(status=payment)).status in PaymentStatus
     for attempt in ln.HTLCAttempt.HTLCStatus.values():
-        assert convert.attempt(ln.HTLCAttempt(status=attempt)).status in AttemptStatus
+        assert convert_payments.attempt(ln.HTLCAttempt(status=attempt)).status in AttemptStatus
     for invoice in ln.Invoice.InvoiceState.values():
-        assert convert.invoice_state(ln.Invoice(state=invoice)).status in InvoiceStatus
+        assert convert_payments.invoice_state(ln.Invoice(state=invoice)).status in InvoiceStatus
 
 
 def test_a_failed_attempt_says_where_why_and_with_which_policy() -> None:
@@ -189,13 +190,13 @@ def test_a_failed_attempt_says_where_why_and_with_which_policy() -> None:
             channel_update=ln.ChannelUpdate(chan_id=2**64 - 1),
         ),
     )
-    attempt = convert.attempt(message)
+    attempt = convert_payments.attempt(message)
     assert attempt.failure is not None
     assert attempt.failure.code is FailureCode.FEE_INSUFFICIENT
     assert attempt.failure.source_index == 2
     assert attempt.failure.policy_scid == 2**64 - 1
     assert (attempt.attempted_at, attempt.resolved_at) == (1.5, 2.5)
-    assert convert.attempt(ln.HTLCAttempt()).resolved_at is None
+    assert convert_payments.attempt(ln.HTLCAttempt()).resolved_at is None
 
 
 def test_a_payment_has_a_preimage_only_when_it_settled() -> None:
@@ -205,9 +206,9 @@ def test_a_payment_has_a_preimage_only_when_it_settled() -> None:
         status=ln.Payment.FAILED,
         failure_reason=ln.FAILURE_REASON_NO_ROUTE,
     )
-    assert convert.payment(failed).preimage == b""
-    assert convert.payment(failed).failure_reason == "no_route"
-    settled = convert.payment(
+    assert convert_payments.payment(failed).preimage == b""
+    assert convert_payments.payment(failed).failure_reason == "no_route"
+    settled = convert_payments.payment(
         ln.Payment(payment_preimage=preimage, status=ln.Payment.SUCCEEDED, fee_msat=3)
     )
     assert settled.preimage.hex() == preimage
@@ -285,7 +286,7 @@ def test_htlc_events() -> None:
         incoming_amt_msat=1_010,
         outgoing_amt_msat=1_000,
     )
-    forward = convert.htlc_event(
+    forward = convert_payments.htlc_event(
         router.HtlcEvent(
             incoming_channel_id=1,
             incoming_htlc_id=2,
@@ -300,7 +301,7 @@ def test_htlc_events() -> None:
     assert forward.fee_msat == 10
     assert (forward.incoming_expiry, forward.outgoing_expiry) == (140, 100)
 
-    refused = convert.htlc_event(
+    refused = convert_payments.htlc_event(
         router.HtlcEvent(
             event_type=router.HtlcEvent.FORWARD,
             link_fail_event=router.LinkFailEvent(
@@ -314,7 +315,7 @@ def test_htlc_events() -> None:
     assert refused.failure_detail == "insufficient_balance"
     assert refused.kind is HtlcEventKind.LINK_FAIL
 
-    without_detail = convert.htlc_event(
+    without_detail = convert_payments.htlc_event(
         router.HtlcEvent(
             link_fail_event=router.LinkFailEvent(
                 wire_failure=ln.Failure.FEE_INSUFFICIENT,
@@ -325,7 +326,7 @@ def test_htlc_events() -> None:
     assert without_detail is not None
     assert without_detail.failure_detail == "fee_insufficient"
 
-    settled = convert.htlc_event(
+    settled = convert_payments.htlc_event(
         router.HtlcEvent(
             event_type=router.HtlcEvent.SEND, settle_event=router.SettleEvent(preimage=b"p")
         )
@@ -336,16 +337,16 @@ def test_htlc_events() -> None:
         HtlcRole.SEND,
         b"p",
     )
-    final = convert.htlc_event(router.HtlcEvent(final_htlc_event=router.FinalHtlcEvent()))
+    final = convert_payments.htlc_event(router.HtlcEvent(final_htlc_event=router.FinalHtlcEvent()))
     assert final is not None
     assert (final.kind, final.failure_detail) == (HtlcEventKind.FINAL, "failed")
     began = router.HtlcEvent(subscribed_event=router.SubscribedEvent())
-    assert convert.htlc_event(began) is None
+    assert convert_payments.htlc_event(began) is None
 
 
 def test_an_invoice_with_a_blinded_path_has_route_hints() -> None:
     message = ln.PayReq(timestamp=100, expiry=60, num_msat=5, payment_hash="aa")
-    invoice = convert.invoice(message, "lnbcrt1")
+    invoice = convert_payments.invoice(message, "lnbcrt1")
     assert (invoice.expires_at, invoice.amount_msat, invoice.has_route_hints) == (160.0, 5, False)
     message.blinded_paths.add()
-    assert convert.invoice(message, "lnbcrt1").has_route_hints
+    assert convert_payments.invoice(message, "lnbcrt1").has_route_hints
