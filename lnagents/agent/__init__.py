@@ -5,12 +5,12 @@ remembers, `limits` what it can never exceed. `liquidity` is what it believes of
 `candidates` turns that into routes, `payments` sends along them, `hints` buys information first.
 `observer` watches the own node, `actor` decides, `rounds` holds that against the limits and carries
 it out. `daemon` joins all of it; `control` is how others talk to it, `status` what it says of
-itself, `metrics` and `logs` what it exposes.
+itself, `metrics` and `logs` what it exposes. Who only talks to a daemon need not load one, so
+`Daemon` is imported from its module.
 """
 
 from lnagents.agent.config import AgentConfig, Mode, load_config, parse_config
 from lnagents.agent.control import AgentControl
-from lnagents.agent.daemon import Daemon
 from lnagents.agent.ledger import PaymentState
 from lnagents.agent.status import AgentStatus, ChannelStatus, CheckpointReport, PaymentReport
 
@@ -20,7 +20,6 @@ __all__ = [
     "AgentStatus",
     "ChannelStatus",
     "CheckpointReport",
-    "Daemon",
     "Mode",
     "PaymentReport",
     "PaymentState",

@@ -50,7 +50,8 @@ def run_agent(
     """Run the daemon until it is stopped by Ctrl-C or SIGTERM."""
     if dry_run and live:
         raise InputError("--dry-run and --live", "take one of the two")
-    from lnagents.agent import Daemon, Mode
+    from lnagents.agent import Mode
+    from lnagents.agent.daemon import Daemon
     from lnagents.agent.logs import configure_logging
 
     mode = Mode.DRY_RUN if dry_run else Mode.LIVE if live else None
