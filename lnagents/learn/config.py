@@ -38,6 +38,8 @@ class LearnConfig:
     """An update ends early when old and new actor are further apart (KL, nats per decision)."""
     entropy_weight: float = 1e-3
     value_weight: float = 0.5
+    prior_weight: float = 0.1
+    """Pull of the route head to its prior, per squared log odds: noise must not add up."""
     max_gradient_norm: float = 0.5
     initial_deviation: float = 0.1
     """Standard deviation of exploration at the start, in units of an action before its bound."""

@@ -120,14 +120,22 @@ class RouteActor(nn.Module):
         features, hidden = len(config.route_features), config.hidden
         self.prior = config.route_features.index(config.route_prior)
         self.encoder = SetEncoder(features, 0, hidden, generator)
-        self.correction = linear(2 * hidden, 1, 0.0, generator)
+        self.last = linear(2 * hidden, 1, 0.0, generator)
 
-    def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
-        """[batch, candidates]; minus infinity for padding."""
+    def correct(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """What is added to the prior's log odds, [batch, candidates]."""
         embedded, context = self.encoder(rows, rows.new_zeros(rows.shape[0], 0), mask)
         spread = context.unsqueeze(1).expand(-1, rows.shape[1], -1)
-        correction: Tensor = self.correction(torch.cat((embedded, spread), -1)).squeeze(-1)
+        correction: Tensor = self.last(torch.cat((embedded, spread), -1))
+        return correction.squeeze(-1)
+
+    def odds(self, rows: Tensor, mask: Tensor, correction: Tensor) -> Tensor:
+        """Log odds [batch, candidates]; minus infinity for padding."""
         return (rows[..., self.prior] + correction).masked_fill(mask == 0.0, -torch.inf)
+
+    def forward(self, rows: Tensor, mask: Tensor) -> Tensor:
+        """Log odds [batch, candidates] with the correction as it is now."""
+        return self.odds(rows, mask, self.correct(rows, mask))
 
 
 class RouteCritic(nn.Module):

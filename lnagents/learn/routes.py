@@ -103,12 +103,14 @@ class RouteLearner:
         batch, mask = padded(rows), mask_of(rows)
         chosen = torch.tensor([[step.index] for step in steps])
         old = torch.tensor([step.log_prob for step in steps])
-        advantage = ppo.standardised(torch.tensor(gains))
+        surprises = torch.tensor(gains)
+        advantage = (surprises - surprises.mean()) / self._normaliser.deviation
 
         first_loss = divergence = norm = entropy = 0.0
         epoch = 0
         for epoch in range(config.epochs + 1):
-            log_probs = self._actor(batch, mask).log_softmax(-1)
+            correction = self._actor.correct(batch, mask)
+            log_probs = self._actor.odds(batch, mask, correction).log_softmax(-1)
             log_ratio = log_probs.gather(1, chosen).squeeze(1) - old
             divergence = float(ppo.divergence(log_ratio).mean().detach())
             # Padding has no chance of being chosen: 0 times minus infinity would be no number.
@@ -120,7 +122,13 @@ class RouteLearner:
             value_loss = (self._critic(batch, mask) - targets).square().mean()
             if epoch == 0:
                 first_loss = float(value_loss.detach())
-            loss = config.value_weight * value_loss - objective - config.entropy_weight * surprise
+            doubt = ppo.masked_mean(correction.square(), mask)
+            loss = (
+                config.value_weight * value_loss
+                - objective
+                - config.entropy_weight * surprise
+                + config.prior_weight * doubt
+            )
             norm = ppo.descend(
                 loss, self._optimiser, self._actor, self._critic, config.max_gradient_norm
             )
