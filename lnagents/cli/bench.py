@@ -12,12 +12,6 @@ from lnagents.cli.output import JsonOption, console, error_console, print_json, 
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    # With a callback, a single command stays a command of the group.
-    pass
-
-
 @app.command()
 def startup(
     topology: Annotated[
@@ -35,9 +29,7 @@ def startup(
 
     chosen, kind = load_topology(topology), backend_kind(backend)
     with error_console.status("Starting") as status:
-        result = run(
-            bench_startup(chosen, backend=kind, progress=lambda text: status.update(text))
-        )
+        result = run(bench_startup(chosen, backend=kind, progress=lambda text: status.update(text)))
     if json_output:
         print_json(result.to_json())
         return
@@ -53,3 +45,43 @@ def startup(
         f" reset takes {result.reset_seconds:.2f} s",
         highlight=False,
     )
+
+
+@app.command()
+def payments(
+    topology: Annotated[
+        str, typer.Option(help="A line of at least five nodes: a file, or the name of one.")
+    ] = "line5",
+    count: Annotated[
+        int, typer.Option("--payments", min=8, help="Per measurement; a quarter of it if serial.")
+    ] = 160,
+    json_output: JsonOption = False,
+) -> None:
+    """Payments a second over 1, 2 and 4 hops, alone and with an agent on every node.
+
+    All payments are LND's own, so the ratio is what the agents beside the nodes cost them.
+    """
+    from lnagents.evaluate.bench_payments import bench_payments
+    from lnagents.testbed import load_topology
+
+    chosen = load_topology(topology)
+    with error_console.status("Starting") as status:
+        result = run(
+            bench_payments(chosen, payments=count, progress=lambda text: status.update(text))
+        )
+    if json_output:
+        print_json(result.to_json())
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("hops", "at once", "plain, payments/s", "with agents, payments/s", "ratio"):
+        table.add_column(title, justify="right")
+    for plain, agents in result.pairs:
+        table.add_row(
+            str(plain.hops),
+            str(plain.concurrency),
+            f"{plain.payments_per_second:.1f}",
+            f"{agents.payments_per_second:.1f}",
+            f"{agents.payments_per_second / plain.payments_per_second:.2f}",
+        )
+    console.print(table)
+    console.print(f"With agents: {100 * result.agents_ratio:.0f} % of the plain rate.")

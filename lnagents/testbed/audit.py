@@ -3,13 +3,13 @@
 `reconcile` is pure arithmetic over collected facts; `collect` asks the nodes. Amounts are exact to
 the millisatoshi. Five statements are checked:
 
-* channels: what all nodes hold in channels, with commitment fees, anchors and unsettled payments, is
-  the capacity of all channels;
+* channels: what all nodes hold in channels, with commitment fees, anchors and payments on their
+  way, is the capacity of all channels;
 * fees: what senders paid to forwarders is what forwarders earned;
 * payments: what was sent (without fees) is what was received;
 * per node, on chain: deposits - fees to miners - funded capacity = wallet;
-* per node, in channels: what it holds now is what it held at the start + received - sent - fees paid
-  + fees earned - what its commitments cost more.
+* per node, in channels: what it holds now is what it held at the start + received - sent - fees
+  paid + fees earned - what its commitments cost more.
 """
 
 from __future__ import annotations
@@ -164,9 +164,7 @@ async def collect(
     clients: Mapping[str, LndClient], books: Mapping[str, NodeBooks], began_at: float
 ) -> dict[str, NodeFacts]:
     """The facts of every node that has books."""
-    facts = await together(
-        _facts_of(name, clients[name], books[name], began_at) for name in books
-    )
+    facts = await together(_facts_of(name, clients[name], books[name], began_at) for name in books)
     return dict(zip(books, facts, strict=True))
 
 
@@ -178,9 +176,7 @@ def _fees(nodes: Sequence[NodeFacts] | Any) -> Statement:
     )
 
 
-async def _facts_of(
-    name: str, client: LndClient, books: NodeBooks, began_at: float
-) -> NodeFacts:
+async def _facts_of(name: str, client: LndClient, books: NodeBooks, began_at: float) -> NodeFacts:
     channels = await client.channels()
     points = tuple(sorted(channel.channel_point for channel in channels))
     if points != books.channel_points:

@@ -128,12 +128,12 @@ class _Barrier:
                     continue
                 policy = channel.edge_from(key).policy
                 if policy is None:
-                    scid = format_short_channel_id(channel.scid)
-                    missing = f"{name} has not announced its side of channel {scid}"
+                    text = format_short_channel_id(channel.scid)
+                    missing = f"{name} has not announced its side of channel {text}"
                 else:
                     owned[channel.scid, key] = _Owned(name, channel.channel_point, policy)
-        for scid, key in owned:
-            channel = self._views[owned[scid, key].owner].channels[scid]
+        for (scid, key), edge in owned.items():
+            channel = self._views[edge.owner].channels[scid]
             other = channel.node2 if channel.node1 == key else channel.node1
             if other in self._names and (scid, other) not in owned and not missing:
                 text = format_short_channel_id(scid)

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn, TypeVar
 
 from lnagents.lnd import LndEndpoint
-from lnagents.model.errors import BackendError, NodeDiedError, SettleTimeoutError
+from lnagents.model.errors import BackendError, NodeDiedError
 from lnagents.testbed import miner
 from lnagents.testbed.backend import (
     BITCOIND,
@@ -28,6 +28,7 @@ from lnagents.testbed.backend import (
     lightning_services,
 )
 from lnagents.testbed.ports import HOST, assign_ports
+from lnagents.testbed.private import write_private
 from lnagents.testbed.processes import (
     ProcessRecord,
     is_alive,
@@ -48,6 +49,7 @@ from lnagents.testbed.settings import (
 )
 from lnagents.testbed.state import StateFolder, TestbedState
 from lnagents.testbed.toolchain import Toolchain
+from lnagents.testbed.waiting import wait_until
 
 RPC_USER = "lnagents"
 KILL_SECONDS = 20.0
@@ -95,14 +97,12 @@ class NativeBackend:
         for part in ("data", "logs", "macaroons"):
             (self.directory / part).mkdir(mode=0o700)
         password = secrets.token_hex(16)
-        _write_private(self._data(BITCOIND) / "bitcoin.conf", self._bitcoin_configuration(password))
+        write_private(self._data(BITCOIND) / "bitcoin.conf", self._bitcoin_configuration(password))
         credentials = f"bitcoind.rpcuser={RPC_USER}\nbitcoind.rpcpass={password}\n"
         for name in lightning_services(self._state.topology):
-            _write_private(
-                self._data(name) / "lnd.conf", f"[Application Options]\n{credentials}"
-            )
+            write_private(self._data(name) / "lnd.conf", f"[Application Options]\n{credentials}")
         for seller in self._state.topology.sellers:
-            _write_private(
+            write_private(
                 self._data(aperture_service(seller.node)) / "aperture.yaml",
                 aperture_configuration(self._aperture(seller.node)),
             )
@@ -209,14 +209,11 @@ class NativeBackend:
         """Where a started LND is reached; waits for its certificate and macaroon."""
         certificate = self._data(name) / "tls.cert"
         macaroon = self._macaroon_directory(name) / "admin.macaroon"
-        try:
-            async with asyncio.timeout(CREDENTIALS_SECONDS):
-                while not await _in_thread(_all_filled, (certificate, macaroon)):
-                    await asyncio.sleep(0.02)
-        except TimeoutError as exc:
-            raise SettleTimeoutError(
-                f"{name} wrote no certificate and macaroon in {CREDENTIALS_SECONDS:g} s"
-            ) from exc
+        await wait_until(
+            lambda: _in_thread(_all_filled, (certificate, macaroon)),
+            timeout=CREDENTIALS_SECONDS,
+            complaint=lambda: f"{name} wrote no certificate and macaroon",
+        )
         return NodeSite(
             admin=LndEndpoint(f"{HOST}:{self.ports[f'{name} gRPC']}", certificate, macaroon),
             peer_address=f"{HOST}:{self.ports[f'{name} peers']}",
@@ -375,13 +372,6 @@ def _end(records: Sequence[ProcessRecord] | set[ProcessRecord], timeout: float) 
     if not wait_gone(records, KILL_SECONDS):
         left = ", ".join(str(record.pid) for record in records if is_alive(record))
         raise BackendError(f"processes {left} do not end, even when killed")
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "w") as file:
-        file.write(text)
 
 
 def _all_filled(paths: Sequence[Path]) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import httpx
 
 from lnagents.lnd import LndClient, LndEndpoint, Role
-from lnagents.model.errors import SettleTimeoutError, TestbedError
+from lnagents.model.errors import TestbedError
 from lnagents.model.payment import PaymentOutcome, PaymentStatus
 from lnagents.model.topology import Topology
 from lnagents.model.units import Msat, NodeKey
@@ -45,10 +45,10 @@ from lnagents.testbed.provision import (
 )
 from lnagents.testbed.state import StateFolder, TestbedState, data_directory_for
 from lnagents.testbed.together import together, while_alive
+from lnagents.testbed.waiting import wait_until
 
 APERTURE_SECONDS = 30.0
 QUIET_SECONDS = 30.0
-POLL_SECONDS = 0.05
 
 Result = TypeVar("Result")
 
@@ -321,15 +321,19 @@ class Testbed:
         Raises:
             SettleTimeoutError: a node did not.
         """
-        await self._bitcoin.mine(blocks)
+        await self._watched(self._bitcoin.mine(blocks))
         height = await self._bitcoin.height()
 
-        async def reached(name: str) -> None:
-            while (await self.client(name).info()).block_height < height:
-                await asyncio.sleep(POLL_SECONDS)
+        async def reached() -> bool:
+            infos = await together(self.client(name).info() for name in self.nodes)
+            return all(info.block_height >= height for info in infos)
 
-        await self._within(
-            QUIET_SECONDS, f"block {height} is not at every node", together(map(reached, self.nodes))
+        await self._watched(
+            wait_until(
+                reached,
+                timeout=QUIET_SECONDS,
+                complaint=lambda: f"block {height} is not at every node",
+            )
         )
 
     async def pay(
@@ -397,12 +401,17 @@ class Testbed:
             SettleTimeoutError: some still are after `timeout` s.
         """
 
-        async def quiet(name: str) -> None:
-            while any(channel.pending_htlcs for channel in await self.client(name).channels()):
-                await asyncio.sleep(POLL_SECONDS)
+        async def quiet() -> bool:
+            channels = await together(self.client(name).channels() for name in self.nodes)
+            return not any(channel.pending_htlcs for own in channels for channel in own)
 
-        await self._within(
-            timeout, "payments are still on their way", together(map(quiet, self.nodes))
+        await self._watched(
+            wait_until(
+                quiet,
+                timeout=timeout,
+                complaint=lambda: "payments are still on their way",
+                interval=0.05,
+            )
         )
 
     async def audit(self) -> audit.AuditReport:
@@ -452,15 +461,6 @@ class Testbed:
     async def _watched(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         return await while_alive(self._backend, coroutine)
 
-    async def _within(
-        self, timeout: float, complaint: str, coroutine: Coroutine[Any, Any, object]
-    ) -> None:
-        try:
-            async with asyncio.timeout(timeout):
-                await self._watched(coroutine)
-        except TimeoutError as exc:
-            raise SettleTimeoutError(f"{complaint} after {timeout:g} s") from exc
-
 
 async def remove(name: str) -> None:
     """Stop and remove a network by name, whatever state it is in; also a half-started one.
@@ -484,19 +484,20 @@ async def _sites(backend: Backend, names: tuple[str, ...]) -> dict[str, NodeSite
 
 async def _wait_answer(site: SellerSite) -> None:
     """Wait until the Aperture answers anything; the service behind it may not be there yet."""
-    try:
-        async with asyncio.timeout(APERTURE_SECONDS), httpx.AsyncClient(trust_env=False) as http:
-            while True:
-                try:
-                    await http.get(site.url)
-                    return
-                except httpx.HTTPError:
-                    await asyncio.sleep(POLL_SECONDS)
-    except TimeoutError as exc:
-        raise SettleTimeoutError(
-            f"the Aperture of {site.node} does not answer at {site.url}"
-            f" after {APERTURE_SECONDS:g} s"
-        ) from exc
+    async with httpx.AsyncClient(trust_env=False) as http:
+
+        async def answers() -> bool:
+            try:
+                await http.get(site.url)
+            except httpx.HTTPError:
+                return False
+            return True
+
+        await wait_until(
+            answers,
+            timeout=APERTURE_SECONDS,
+            complaint=lambda: f"the Aperture of {site.node} does not answer at {site.url}",
+        )
 
 
 async def _close_all(clients: Mapping[str, LndClient], bitcoin: BitcoinClient) -> None:

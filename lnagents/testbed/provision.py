@@ -1,22 +1,21 @@
 """Turns started programs into a network: funds nodes, opens channels, sets policies.
 
-The same for all backends. Everything that can happen at once does: all nodes get ready together, one
-transaction funds them all, every opener opens its channels in one batch, and those batches, which
-spend the funding before it is in a block, are confirmed and announced together.
+The same for all backends. Everything that can happen at once does: all nodes get ready together,
+one transaction funds them all, every opener opens its channels in one batch, and those batches,
+which spend the funding before it is in a block, are confirmed and announced together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lnagents.lnd import ChannelOpening, LndClient, Role
-from lnagents.model.errors import NodeUnavailableError, NotFoundError, SettleTimeoutError
+from lnagents.model.errors import NodeUnavailableError, NotFoundError
 from lnagents.model.graph import ChannelPolicy, LocalChannel
 from lnagents.model.topology import ChannelSpec, PolicySpec, Topology
 from lnagents.model.units import (
@@ -28,9 +27,11 @@ from lnagents.model.units import (
 from lnagents.testbed.backend import NodeSite, Progress
 from lnagents.testbed.bitcoin import SATOSHI_PER_BITCOIN, BitcoinClient
 from lnagents.testbed.gossip import Network, wait_gossip
+from lnagents.testbed.private import write_private
 from lnagents.testbed.settings import ANNOUNCEMENT_BLOCKS
 from lnagents.testbed.state import NodeBooks
 from lnagents.testbed.together import together
+from lnagents.testbed.waiting import wait_until
 
 SPARE_SAT = 1_000_000
 """What each node gets beyond its channels: for fees, and the reserve that LND keeps for anchors."""
@@ -40,7 +41,7 @@ REWARD_SAT = 50 * SATOSHI_PER_BITCOIN
 """Of each of the first 150 blocks on regtest."""
 READY_SECONDS = 120.0
 SETTLE_SECONDS = 120.0
-POLL_SECONDS = 0.02
+RECONNECTIONS = 5
 STALE_TIP_SECONDS = 3_600
 """LND does not count itself as synced when the last block is more than 2 hours old."""
 
@@ -79,9 +80,7 @@ async def prepare_chain(topology: Topology, bitcoin: BitcoinClient) -> None:
         await bitcoin.mine(1)
 
 
-async def wait_nodes(
-    sites: Mapping[str, NodeSite], clients: Mapping[str, LndClient]
-) -> Lightning:
+async def wait_nodes(sites: Mapping[str, NodeSite], clients: Mapping[str, LndClient]) -> Lightning:
     """Wait until every node answers and has seen all blocks.
 
     Raises:
@@ -149,7 +148,7 @@ async def bake_macaroons(
 
     async def bake(name: str, file: str, roles: tuple[Role, ...]) -> Path:
         path = directory / name / f"{file}.macaroon"
-        await asyncio.to_thread(_write_secret, path, await clients[name].bake_macaroon(roles))
+        await asyncio.to_thread(write_private, path, await clients[name].bake_macaroon(roles))
         return path
 
     wanted = {**{role.value: (role,) for role in ROLES}, "agent": ROLES}
@@ -170,12 +169,13 @@ async def wait_active(topology: Topology, lightning: Lightning) -> None:
 
     async def reconnect(channel: ChannelSpec) -> None:
         # Both ends dial at once after a restart, and LND drops one of the two connections.
-        for _ in range(5):
-            try:
-                return await _connect(lightning, channel)
-            except NodeUnavailableError:
-                await asyncio.sleep(0.2)
-        await _connect(lightning, channel)
+        for _ in range(RECONNECTIONS):
+            with contextlib.suppress(NodeUnavailableError):
+                await _connect(lightning, channel)
+                break
+            await asyncio.sleep(0.2)
+        else:
+            await _connect(lightning, channel)
 
     await together(reconnect(channel) for channel in topology.channels)
     await together(_wait_active(name, topology, lightning) for name in lightning.keys)
@@ -188,22 +188,15 @@ def _deposits_sat(topology: Topology) -> dict[str, int]:
     return deposits
 
 
-async def _fund(
-    bitcoin: BitcoinClient, lightning: Lightning, deposits: Mapping[str, int]
-) -> None:
-    txid = await bitcoin.pay(
-        {lightning.addresses[name]: sat for name, sat in deposits.items()}
-    )
+async def _fund(bitcoin: BitcoinClient, lightning: Lightning, deposits: Mapping[str, int]) -> None:
+    txid = await bitcoin.pay({lightning.addresses[name]: sat for name, sat in deposits.items()})
 
     async def funded(name: str) -> None:
-        try:
-            async with asyncio.timeout(SETTLE_SECONDS):
-                while not await lightning.clients[name].knows_transaction(txid):
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError as exc:
-            raise SettleTimeoutError(
-                f"{name} does not see its funds after {SETTLE_SECONDS:g} s"
-            ) from exc
+        await wait_until(
+            lambda: lightning.clients[name].knows_transaction(txid),
+            timeout=SETTLE_SECONDS,
+            complaint=lambda: f"{name} does not see its funds",
+        )
 
     await together(map(funded, deposits))
 
@@ -236,16 +229,17 @@ async def _open_from(name: str, topology: Topology, lightning: Lightning) -> Non
 async def _wait_active(name: str, topology: Topology, lightning: Lightning) -> None:
     expected = sum(name in (channel.source, channel.target) for channel in topology.channels)
     active = 0
-    try:
-        async with asyncio.timeout(SETTLE_SECONDS):
-            while active < expected:
-                active = len(await lightning.clients[name].channels(active_only=True))
-                if active < expected:
-                    await asyncio.sleep(POLL_SECONDS)
-    except TimeoutError as exc:
-        raise SettleTimeoutError(
-            f"{name}: {active} of {expected} channels are active after {SETTLE_SECONDS:g} s"
-        ) from exc
+
+    async def all_active() -> bool:
+        nonlocal active
+        active = len(await lightning.clients[name].channels(active_only=True))
+        return active >= expected
+
+    await wait_until(
+        all_active,
+        timeout=SETTLE_SECONDS,
+        complaint=lambda: f"{name}: {active} of {expected} channels are active",
+    )
 
 
 async def _set_policies(name: str, topology: Topology, lightning: Lightning) -> None:
@@ -273,20 +267,22 @@ async def _set_policies(name: str, topology: Topology, lightning: Lightning) -> 
 
 
 async def _announced(client: LndClient, scid: ShortChannelId, key: NodeKey) -> ChannelPolicy:
-    try:
-        async with asyncio.timeout(SETTLE_SECONDS):
-            while True:
-                # An active channel may not be in its own node's graph yet.
-                with contextlib.suppress(NotFoundError):
-                    policy = (await client.channel(scid)).edge_from(key).policy
-                    if policy is not None:
-                        return policy
-                await asyncio.sleep(POLL_SECONDS)
-    except TimeoutError as exc:
-        raise SettleTimeoutError(
-            f"channel {format_short_channel_id(scid)} is not in its own node's graph"
-            f" after {SETTLE_SECONDS:g} s"
-        ) from exc
+    found: list[ChannelPolicy] = []
+
+    async def announced() -> bool:
+        # An active channel may not be in its own node's graph yet.
+        with contextlib.suppress(NotFoundError):
+            policy = (await client.channel(scid)).edge_from(key).policy
+            if policy is not None:
+                found.append(policy)
+        return bool(found)
+
+    await wait_until(
+        announced,
+        timeout=SETTLE_SECONDS,
+        complaint=lambda: f"{format_short_channel_id(scid)} is not in its own node's graph",
+    )
+    return found[0]
 
 
 async def _books(client: LndClient, key: NodeKey, deposit_sat: int) -> NodeBooks:
@@ -298,10 +294,3 @@ async def _books(client: LndClient, key: NodeKey, deposit_sat: int) -> NodeBooks
         commitment_msat=sum(channel.opener_cost_msat for channel in channels if channel.initiator),
         channel_points=tuple(sorted(channel.channel_point for channel in channels)),
     )
-
-
-def _write_secret(path: Path, content: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(content)

@@ -1,8 +1,8 @@
 """The fixtures that `pytest_plugin` adds.
 
 `testbed` is one network for the whole session, started when the first test asks for it; tests that
-share it leave it as they found it, or call `testbed.reset()`. `testbed_factory` starts further ones,
-which end with the session. All ports are free ones, so sessions can run beside each other.
+share it leave it as they found it, or call `testbed.reset()`. `testbed_factory` starts further
+ones, which end with the session. Ports are free ones, so sessions can run beside each other.
 
     async def test_payment(testbed: Testbed) -> None:
         assert (await testbed.pay("alice", "frank", 1_000_000)).settled
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from lnagents.testbed.network import Testbed
 
 
-class TestbedFactory(Protocol):
+class NetworkFactory(Protocol):
     """Starts networks."""
-
-    __test__ = False
 
     async def __call__(self, topology: Topology | Path | str = "default") -> Testbed:
         """Start the network of a topology, a file, or the name of one that comes along."""
@@ -38,7 +36,7 @@ class TestbedFactory(Protocol):
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def testbed_factory(pytestconfig: pytest.Config) -> AsyncIterator[TestbedFactory]:
+async def testbed_factory(pytestconfig: pytest.Config) -> AsyncIterator[NetworkFactory]:
     """Start networks that end with the session, or earlier by their own `down`."""
     from lnagents.model.topology import Topology
     from lnagents.testbed.backend import BackendKind
@@ -63,6 +61,6 @@ async def testbed_factory(pytestconfig: pytest.Config) -> AsyncIterator[TestbedF
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def testbed(testbed_factory: TestbedFactory, pytestconfig: pytest.Config) -> Testbed:
+async def testbed(testbed_factory: NetworkFactory, pytestconfig: pytest.Config) -> Testbed:
     """The network that all tests of the session share."""
     return await testbed_factory(setting(pytestconfig, "topology"))

@@ -36,8 +36,8 @@ _FAST_OPTIONS = (
 )
 
 ANNOUNCEMENT_BLOCKS = 6
-"""Confirmations after which channels are announced (BOLT 7). LND's funding manager waits for as many,
-whatever its option `gossip.announcement-conf` says."""
+"""Confirmations after which channels are announced (BOLT 7). LND's funding manager waits for as
+many, whatever its option `gossip.announcement-conf` says."""
 
 _GOSSIP_SECONDS = {Profile.FAST: 60.0, Profile.MAINNET: 900.0}
 
@@ -115,7 +115,7 @@ def lnd_options(topology: Topology, name: str) -> tuple[str, ...]:
 
 
 def chain_options(chain: ChainAccess) -> tuple[str, ...]:
-    """Where LND finds bitcoind; user and password come apart, they do not belong on a command line."""
+    """Where LND finds bitcoind; user and password do not belong on a command line."""
     return (
         f"--bitcoind.rpchost={chain.rpc}",
         f"--bitcoind.zmqpubrawblock=tcp://{chain.zmq_block}",

@@ -1,29 +1,32 @@
 """What is known of each running testbed: one folder per name below the user's state directory.
 
 `$XDG_STATE_HOME/lnagents/testbeds/NAME/` holds `state.json` and one `processes/SERVICE.json` for
-each process, written the moment it exists. So any later command finds all that belongs to a testbed,
-even if `up` was killed half-way.
+each process, written the moment it exists. So any later command finds all that belongs to a
+testbed, even if `up` was killed half-way.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
+import re
 import shutil
 from pathlib import Path
 
 import platformdirs
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from lnagents.model.errors import BackendError, TestbedError
+from lnagents.model.errors import BackendError, InputError, TestbedError
 from lnagents.model.files import StrictModel
 from lnagents.model.topology import Topology
 from lnagents.model.units import Msat, NodeKey
 from lnagents.testbed.backend import BackendKind
+from lnagents.testbed.private import write_private
 from lnagents.testbed.processes import ProcessRecord
 
 TMPFS = Path("/dev/shm")  # noqa: S108 - the folder made in it belongs to the user alone
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
+
 BYTES_BASE = 300 * 1024**2
 BYTES_PER_NODE = 100 * 1024**2
 """What a network may need on tmpfs, with its snapshot, logs and some hours of payments; about a
@@ -54,17 +57,23 @@ class TestbedState(StrictModel):
     directory: Path
     """Data of the services; removed by `down`."""
     topology: Topology
-    ports: dict[str, int] = {}
+    ports: dict[str, int] = Field(default_factory=dict)
     began_at: float = 0.0
     """Unix seconds when provisioning ended; 0 before."""
-    books: dict[str, NodeBooks] = {}
+    books: dict[str, NodeBooks] = Field(default_factory=dict)
     """By node name; empty until the network is provisioned."""
 
 
 class StateFolder:
-    """The folder of one testbed's name."""
+    """The folder of one testbed's name.
+
+    Raises:
+        InputError: it is no name.
+    """
 
     def __init__(self, name: str) -> None:
+        if not NAME.fullmatch(name):
+            raise InputError("--name", f"{name!r} is not a name ({NAME.pattern})")
         self.name = name
         self.path = registry() / name
 
@@ -90,7 +99,7 @@ class StateFolder:
 
     def write(self, state: TestbedState) -> None:
         """Replace the state, at once or not at all."""
-        self._write(self.path / "state.json", state.model_dump_json(by_alias=True, indent=1))
+        write_private(self.path / "state.json", state.model_dump_json(by_alias=True, indent=1))
 
     def read(self) -> TestbedState:
         """The state as last written.
@@ -111,7 +120,7 @@ class StateFolder:
 
     def record(self, service: str, process: ProcessRecord) -> None:
         """Write down that `process` is the service."""
-        self._write(self.path / "processes" / f"{service}.json", process.model_dump_json())
+        write_private(self.path / "processes" / f"{service}.json", process.model_dump_json())
 
     def forget(self, service: str) -> None:
         """The service was ended on purpose."""
@@ -130,14 +139,6 @@ class StateFolder:
         """Give the name back."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    @staticmethod
-    def _write(path: Path, text: str) -> None:
-        draft = path.with_suffix(f".{secrets.token_hex(4)}.draft")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w") as file:
-            file.write(text)
-        draft.replace(path)
-
 
 def registry() -> Path:
     """The folder with one folder per testbed."""
@@ -155,7 +156,8 @@ def running_names() -> list[str]:
 def data_directory_for(name: str, mark: str, nodes: int) -> Path:
     """Where a testbed keeps its data: tmpfs if there is room, else the user's cache."""
     folder = f"{name}-{mark[:8]}"
-    if TMPFS.is_dir() and os.access(TMPFS, os.W_OK):
-        if shutil.disk_usage(TMPFS).free >= BYTES_BASE + nodes * BYTES_PER_NODE:
-            return TMPFS / f"lnagents-{os.getuid()}" / folder
+    wanted = BYTES_BASE + nodes * BYTES_PER_NODE
+    usable = TMPFS.is_dir() and os.access(TMPFS, os.W_OK)
+    if usable and shutil.disk_usage(TMPFS).free >= wanted:
+        return TMPFS / f"lnagents-{os.getuid()}" / folder
     return platformdirs.user_cache_path("lnagents") / "testbeds" / folder

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from lnagents.lnd import Role
+from lnagents.lnd import LndClient, LndEndpoint, Role
 from lnagents.model.errors import PermissionRefusedError, TestbedError
 from lnagents.testbed import ServiceState, Testbed
+from lnagents.testbed.bitcoin import BitcoinClient
+from lnagents.testbed.waiting import wait_until
 
 
 async def test_every_channel_is_active_and_known_to_all(testbed: Testbed) -> None:
@@ -27,7 +29,9 @@ async def test_policies_are_those_of_the_topology(testbed: Testbed) -> None:
         source, target = testbed.nodes[spec.source].key, testbed.nodes[spec.target].key
         channel = by_ends[frozenset((source, target))]
         assert channel.capacity_msat == spec.capacity_msat
-        for key, wanted in zip((source, target), testbed.topology.channel_policies(spec), strict=True):
+        for key, wanted in zip(
+            (source, target), testbed.topology.channel_policies(spec), strict=True
+        ):
             policy = channel.edge_from(key).policy
             assert policy is not None
             expected = wanted.to_policy(policy.max_htlc_msat)
@@ -99,23 +103,19 @@ async def test_waiting_transactions_are_mined_by_themselves(testbed: Testbed) ->
     client = testbed.client("alice")
     address = await client.new_address()
     before = (await client.wallet_balance()).confirmed_msat
-    # Not a test of the faucet: any transaction will do, and this one is easy to see.
-    other = await testbed.attach(testbed.name)
-    try:
-        await other._bitcoin.pay({address: 50_000})
-        async with asyncio.timeout(30):
-            while (await client.wallet_balance()).confirmed_msat < before + 50_000_000:
-                await asyncio.sleep(0.05)
-    finally:
-        await other.close()
+    async with BitcoinClient(await testbed.backend.bitcoind()) as bitcoin:
+        await bitcoin.pay({address: 50_000})
+
+    async def confirmed() -> bool:
+        return (await client.wallet_balance()).confirmed_msat > before
+
+    await wait_until(confirmed, timeout=30, complaint=lambda: "no block came")
     assert (await client.wallet_balance()).confirmed_msat == before + 50_000_000
     await testbed.reset()
     assert (await client.wallet_balance()).confirmed_msat == before
 
 
 async def test_macaroons_are_private_and_baked_per_role(testbed: Testbed) -> None:
-    from lnagents.lnd import LndClient, LndEndpoint
-
     node = testbed.nodes["alice"]
     for path in (*node.macaroons.values(), node.agent.macaroon, node.admin.macaroon):
         assert path is not None

@@ -1,0 +1,262 @@
+"""The command line from the outside: what it starts, and that nothing of it stays behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lnagents.testbed import load_topology
+
+TINY = """
+name: tiny
+nodes: [{name: alice}, {name: bob}, {name: carol}]
+channels:
+  - {from: alice, to: bob, capacity_sat: 1000000}
+  - {from: bob, to: carol, capacity_sat: 1000000}
+sellers: [{node: carol}]
+"""
+
+
+@dataclass
+class Shell:
+    """Runs `lnagents` with a registry of its own."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "XDG_STATE_HOME": str(self.folder / "state"), "COLUMNS": "200"}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "lnagents", *arguments],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str, str]:
+        with self.start(*arguments) as process:
+            out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+    def json(self, *arguments: str) -> Any:
+        code, out, err = self.run(*arguments, "--json")
+        assert code == 0, err
+        return json.loads(out)
+
+    def topology(self, text: str = TINY) -> str:
+        path = self.folder / "tiny.yaml"
+        path.write_text(text)
+        return str(path)
+
+    def processes(self) -> list[str]:
+        """Command lines of what was started with this environment and still runs."""
+        wanted = f"XDG_STATE_HOME={self.folder / 'state'}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    if command:
+                        found.append(command)
+        return found
+
+    def assert_nothing_left(self) -> None:
+        assert self.processes() == []
+        assert list((self.folder / "state").rglob("*.json")) == []
+        assert not (self.folder / "data").exists()
+        testbeds = self.folder / "state" / "lnagents" / "testbeds"
+        assert not testbeds.exists() or list(testbeds.iterdir()) == []
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    yield shell
+    shell.run("testbed", "down", "--all")
+
+
+def test_up_pay_reset_audit_down(shell: Shell) -> None:
+    data = str(shell.folder / "data")
+    up = shell.json("testbed", "up", shell.topology(), "--directory", data)
+    assert up["name"] == "tiny"
+    assert set(up["services"].values()) == {"running"}
+    assert [row["from"] for row in up["channels"]] == ["alice", "bob"]
+    code, _, err = shell.run("testbed", "up", shell.topology())
+    assert code == 1
+    assert "a testbed named 'tiny' is up already" in err
+
+    code, out, _ = shell.run("testbed", "status")
+    assert code == 0
+    assert "aperture-carol" in out
+    paid = shell.json("testbed", "pay", "alice", "carol", "50000")
+    assert paid["settled"]
+    code, out, _ = shell.run("testbed", "pay", "carol", "alice", "900000")
+    assert code == 1
+    assert "carol could not pay alice" in out
+    audit = shell.json("testbed", "audit")
+    assert audit["difference_sat"] == 0
+    assert shell.json("testbed", "status")["channels"] != up["channels"]
+    assert shell.json("testbed", "reset") == {"reset": "tiny"}
+    assert shell.json("testbed", "status")["channels"] == up["channels"]
+    assert shell.run("testbed", "mine", "2")[0] == 0
+    code, out, _ = shell.run("testbed", "logs", "alice", "--lines", "5")
+    assert code == 0
+    assert len(out.splitlines()) == 5
+
+    shell.json("testbed", "down")
+    shell.assert_nothing_left()
+    code, _, err = shell.run("testbed", "status")
+    assert code == 2
+    assert "no network is up" in err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("nodes:", "colour: red\nnodes:", "colour: unknown key"),
+        ("to: carol", "to: dora", "channels[1].to: unknown node 'dora'"),
+        ("to: carol", "to: alice", "channels[1]: duplicate channel"),
+        (
+            "to: carol, capacity_sat: 1000000",
+            "to: carol, capacity_sat: 1000000, local_fraction: 0.0",
+            "channels[1].local_fraction: impossible balance",
+        ),
+    ],
+)
+def test_a_bad_topology_gets_one_sentence_and_starts_nothing(
+    shell: Shell, old: str, new: str, sentence: str
+) -> None:
+    assert old in TINY
+    text = TINY.replace(old, new, 1)
+    code, out, err = shell.run("testbed", "up", shell.topology(text))
+    assert code == 2
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert "tiny.yaml" in err
+    assert sentence in err
+    shell.assert_nothing_left()
+
+
+def test_unknown_names_are_bad_input(shell: Shell) -> None:
+    for arguments, sentence in (
+        (("up", "nowhere"), "there are default, line5, star_ring"),
+        (("up", "line5", "--backend", "steam"), "unknown backend 'steam'"),
+        (("up", "line5", "--name", "../escape"), "is not a name"),
+    ):
+        code, _, err = shell.run("testbed", *arguments)
+        assert code == 2, err
+        assert sentence in err
+    shell.assert_nothing_left()
+
+
+def test_a_port_in_use_is_named_with_who_wants_it(shell: Shell) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        # alice's gRPC is the fourth port.
+        text = TINY.replace("nodes:", f"base_port: {port - 3}\nnodes:", 1)
+        code, _, err = shell.run("testbed", "up", shell.topology(text))
+    assert code == 1
+    assert f"port {port}" in err
+    assert "alice gRPC" in err
+    shell.assert_nothing_left()
+
+
+def test_a_node_that_dies_at_start_tells_why_and_all_else_is_stopped(shell: Shell) -> None:
+    text = TINY.replace("{name: bob}", "{name: bob, lnd: [--no-such-option]}")
+    data = str(shell.folder / "data")
+    code, _, err = shell.run("testbed", "up", shell.topology(text), "--directory", data)
+    assert code == 1
+    assert "bob ended by itself" in err
+    assert "no-such-option" in err
+    shell.assert_nothing_left()
+
+
+def test_a_folder_that_exists_is_left_alone(shell: Shell) -> None:
+    data = shell.folder / "mine"
+    data.mkdir()
+    (data / "letter").write_text("dear")
+    code, _, err = shell.run("testbed", "up", shell.topology(), "--directory", str(data))
+    assert code == 1
+    assert "File exists" in err
+    assert (data / "letter").read_text() == "dear"
+    shell.assert_nothing_left()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_full_disk_is_named_and_all_is_stopped(shell: Shell) -> None:
+    small = shell.folder / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(small)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip()}")
+    try:
+        data = small / "data"
+        code, _, err = shell.run("testbed", "up", shell.topology(), "--directory", str(data))
+        assert code == 1
+        assert "space" in err.lower() or "full" in err.lower()
+        assert not data.exists()
+        shell.assert_nothing_left()
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.4, 0.9, 1.2, 1.6, 2.1, 2.7, 3.4])
+def test_control_c_at_any_moment_leaves_nothing(shell: Shell, seconds: float) -> None:
+    process = shell.start(
+        "testbed", "up", shell.topology(), "--directory", str(shell.folder / "data")
+    )
+    time.sleep(seconds)
+    interrupted = process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    if process.returncode == 0:
+        # It was up before the signal came, or had just finished: an ordinary network.
+        shell.json("testbed", "down")
+    else:
+        assert interrupted
+        # -2 while Python itself starts.
+        assert process.returncode in (130, -signal.SIGINT), err
+    shell.assert_nothing_left()
+
+
+@pytest.mark.parametrize("seconds", [1.3, 2.2, 3.0])
+def test_down_removes_what_a_killed_up_left(shell: Shell, seconds: float) -> None:
+    with shell.start(
+        "testbed", "up", shell.topology(), "--directory", str(shell.folder / "data")
+    ) as process:
+        time.sleep(seconds)
+        process.kill()
+        process.communicate()
+    code, _, err = shell.run("testbed", "down", "--all")
+    assert code == 0, err
+    shell.assert_nothing_left()
+
+
+def test_topologies_that_come_along_are_those_that_are_documented() -> None:
+    for name, nodes, channels in (("default", 7, 12), ("star_ring", 7, 12), ("line5", 5, 4)):
+        topology = load_topology(name)
+        assert (len(topology.nodes), len(topology.channels)) == (nodes, channels)
+        assert topology.base_port == 0
