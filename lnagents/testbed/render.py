@@ -232,6 +232,8 @@ class _Renderer:
             "command": [
                 *(f"--lnddir={LND_DIRECTORY}", "--configfile=/lnd.conf"),
                 *(*own, f"--tlsextradomain={name}"),
+                # Told to the others, so that they find each other when restarts change addresses.
+                f"--externalhosts={name}:{LND_PEER_PORT}",
             ],
             # Go's collector would run often in these small heaps; memory is cheaper than time.
             "environment": {"GOGC": "400"},
@@ -288,8 +290,8 @@ class _Renderer:
                 node: {"condition": "service_healthy"},
                 PROVISION: {"condition": "service_completed_successfully"},
             },
-            # It ends when it loses LND's stream of invoices.
-            "restart": "on-failure",
+            # It ends, without calling that a failure, when it loses LND's stream of invoices.
+            "restart": "unless-stopped",
             **_health(["CMD", "bash", "-c", f"< /dev/tcp/127.0.0.1/{APERTURE_PORT}"], interval=5),
             "volumes": [f"{service}:{APERTURE_DIRECTORY}", f"{node}:{LND_DIRECTORY}:ro"],
             "ports": [self._published(f"{node} Aperture", APERTURE_PORT)],
