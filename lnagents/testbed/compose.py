@@ -396,7 +396,7 @@ class ComposeBackend:
             with engine_errors(doing):
                 if self._connected is None:
                     self._connected = Engine(self.project)
-                    self._daemon_host = _bindable(self._connected.host_address())
+                    self._daemon_host = bindable(self._connected.host_address())
                 return function(self._connected, *arguments)
 
         return await in_thread(work)
@@ -440,7 +440,7 @@ def _fetch(engine: Engine, service: str, files: Mapping[Path, PurePosixPath]) ->
     return True
 
 
-def _bindable(address: str) -> str:
+def bindable(address: str) -> str:
     """`address` if a program of this host can listen there, else the loopback address.
 
     With Docker Desktop the bridge is inside a virtual machine, which passes on to loopback what
