@@ -18,7 +18,7 @@ async def open_backend(folder: StateFolder, state: TestbedState, progress: Progr
         # Python's Docker client takes longer to import than a small network to start.
         from lnagents.testbed.compose import ComposeBackend
 
-        return ComposeBackend(folder, state)
+        return ComposeBackend(folder, state, progress=progress)
 
     def tell(event: ProgressEvent) -> None:
         progress(str(event))

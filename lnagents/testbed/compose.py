@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import os
 import shutil
@@ -17,12 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 from docker.errors import NotFound
 
 from lnagents.lnd import LndEndpoint
-from lnagents.model.errors import (
-    BackendError,
-    NodeDiedError,
-    SettleTimeoutError,
-    ToolchainError,
-)
+from lnagents.model.errors import BackendError, NodeDiedError, ToolchainError
 from lnagents.testbed.backend import (
     BITCOIND,
     MINER,
@@ -37,6 +31,7 @@ from lnagents.testbed.backend import (
 from lnagents.testbed.data import data_directory
 from lnagents.testbed.engine import Engine, compose, engine_errors, in_thread, service_of
 from lnagents.testbed.ports import HOST, assign_ports
+from lnagents.testbed.private import write_private
 from lnagents.testbed.render import (
     LND_DIRECTORY,
     LND_PEER_PORT,
@@ -45,9 +40,11 @@ from lnagents.testbed.render import (
     RPC_PASSWORD,
     RPC_USER,
     data_path,
+    image_builders,
     render_compose,
 )
 from lnagents.testbed.state import StateFolder, TestbedState
+from lnagents.testbed.waiting import wait_until
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
@@ -113,12 +110,15 @@ class ComposeBackend:
         """Check the engine and the ports, write the Compose file, build what images are missing."""
         await self._do("preparing", self._prepare)
         await compose(["version"], environment={}, timeout=UP_SECONDS)
-        self._progress("building images (some minutes the first time)")
-        await self._compose("build", timeout=BUILD_SECONDS)
+        builders = image_builders(self._state.topology)
+        own = [service for service, variable in builders.items() if not os.environ.get(variable)]
+        if own:
+            self._progress("Building images, which takes some minutes the first time")
+            await self._compose("build", *own, timeout=BUILD_SECONDS)
 
     def _prepare(self, engine: Engine) -> None:
         root = data_directory().parent
-        if not (root / "pyproject.toml").is_file() and "LNAGENTS_IMAGE" not in os.environ:
+        if not (root / "pyproject.toml").is_file() and not os.environ.get("LNAGENTS_IMAGE"):
             raise ToolchainError(
                 "the lnagents image is built from a checkout of the repository; name an image in"
                 " LNAGENTS_IMAGE, or use the native backend"
@@ -275,15 +275,13 @@ class ComposeBackend:
             folder / "tls.cert": LND_DIRECTORY / "tls.cert",
             folder / "admin.macaroon": LND_DIRECTORY / MACAROONS / "admin.macaroon",
         }
-        try:
-            async with asyncio.timeout(CREDENTIALS_SECONDS):
-                # Docker does not tell when a container writes a file.
-                while not await self._do("copying credentials", _fetch, name, files):  # noqa: ASYNC110
-                    await asyncio.sleep(0.1)
-        except TimeoutError as exc:
-            raise SettleTimeoutError(
-                f"{name} wrote no certificate and macaroon in {CREDENTIALS_SECONDS:g} s"
-            ) from exc
+        # Docker does not tell when a container writes a file.
+        await wait_until(
+            lambda: self._do("copying credentials", _fetch, name, files),
+            timeout=CREDENTIALS_SECONDS,
+            complaint=lambda: f"{name} has not written its certificate and macaroon",
+            interval=0.1,
+        )
         certificate, macaroon = files
         return NodeSite(
             admin=LndEndpoint(f"{HOST}:{self.ports[f'{name} gRPC']}", certificate, macaroon),
@@ -429,14 +427,7 @@ def _fetch(engine: Engine, service: str, files: Mapping[Path, PurePosixPath]) ->
             content = member.read() if member is not None else b""
         if not content:
             return False
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        draft = target.with_suffix(".draft")
-        with contextlib.suppress(FileNotFoundError):
-            draft.unlink()
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor, no path
-            file.write(content)
-        draft.replace(target)
+        write_private(target, content)
     return True
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lnagents.lnd import LndClient, LndEndpoint
-from lnagents.model.errors import LnagentsError, SettleTimeoutError, TestbedError
+from lnagents.model.errors import LnagentsError, TestbedError
 from lnagents.model.topology import Topology
 from lnagents.testbed.backend import BITCOIND, BitcoindSite, NodeSite
 from lnagents.testbed.bitcoin import BitcoinClient
@@ -31,6 +31,7 @@ from lnagents.testbed.render import (
     TOPOLOGY_FILE,
 )
 from lnagents.testbed.topologies import load_topology
+from lnagents.testbed.waiting import wait_until
 
 CREDENTIALS_SECONDS = 60.0
 DONE_FILE = Path(PROVISION_DIRECTORY / "done")
@@ -94,14 +95,12 @@ async def _site(name: str) -> NodeSite:
     """
     folder = Path(NODES_DIRECTORY / name)
     certificate, macaroon = folder / "tls.cert", folder / MACAROONS / "admin.macaroon"
-    try:
-        async with asyncio.timeout(CREDENTIALS_SECONDS):
-            while not await asyncio.to_thread(_all_filled, certificate, macaroon):  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
-    except TimeoutError as exc:
-        raise SettleTimeoutError(
-            f"{name} wrote no certificate and macaroon in {CREDENTIALS_SECONDS:g} s"
-        ) from exc
+    await wait_until(
+        lambda: asyncio.to_thread(_all_filled, certificate, macaroon),
+        timeout=CREDENTIALS_SECONDS,
+        complaint=lambda: f"{name} has not written its certificate and macaroon",
+        interval=0.1,
+    )
     return NodeSite(
         admin=LndEndpoint(f"{name}:{LND_RPC_PORT}", certificate, macaroon),
         peer_address=f"{name}:{LND_PEER_PORT}",

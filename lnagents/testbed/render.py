@@ -100,6 +100,14 @@ def default_ports(topology: Topology) -> dict[str, int]:
     return {name: first + index for index, name in enumerate(port_names(topology))}
 
 
+def image_builders(topology: Topology) -> dict[str, str]:
+    """The services that build an image, and the variable that names another image instead."""
+    builders = {BITCOIND: "bitcoind", topology.nodes[0].name: "lnd", PROVISION: "lnagents"}
+    if topology.sellers:
+        builders[aperture_service(topology.sellers[0].node)] = "aperture"
+    return {service: _IMAGE_TAGS[image][0] for service, image in builders.items()}
+
+
 def data_path(service: str, topology: Topology) -> PurePosixPath | None:
     """Where a service keeps its data inside its container; None for those without."""
     if service == BITCOIND:

@@ -9,7 +9,7 @@ from lnagents.model.errors import TopologyError
 from lnagents.model.topology import Topology, parse_topology
 from lnagents.testbed import load_topology
 from lnagents.testbed.data import data_directory
-from lnagents.testbed.render import data_path, render_compose
+from lnagents.testbed.render import data_path, image_builders, render_compose
 
 PAIR = """
 name: pair
@@ -32,7 +32,7 @@ def document(topology: Topology, **arguments: Any) -> dict[str, Any]:
 def test_the_committed_file_is_what_the_default_topology_renders_to() -> None:
     committed = data_directory().parent / "docker-compose.regtest.yml"
     assert committed.read_text() == render_compose(load_topology("default")), (
-        "run `lnagents testbed render default > docker-compose.regtest.yml`"
+        "run `lnagents testbed render default --output docker-compose.regtest.yml`"
     )
 
 
@@ -56,12 +56,21 @@ def test_two_networks_share_no_name_and_no_port() -> None:
     assert "container_name" not in render_compose(pair())
 
 
+def test_builders_are_the_services_that_build() -> None:
+    topology = load_topology("default")
+    services = document(topology)["services"]
+    building = {name: service["image"] for name, service in services.items() if "build" in service}
+    assert building.keys() == image_builders(topology).keys()
+    for name, variable in image_builders(topology).items():
+        assert building[name].startswith(f"${{{variable}:-")
+
+
 def test_each_image_is_built_once_and_can_be_replaced() -> None:
     services = document(load_topology("default"))["services"].values()
     assert all(service["image"].startswith("${") for service in services)
     built = [service["image"] for service in services if "build" in service]
     assert len(built) == len(set(built)) == 4
-    assert {image for service in services for image in [service["image"]]} == set(built)
+    assert {service["image"] for service in services} == set(built)
 
 
 def test_every_service_with_data_has_its_volume() -> None:
