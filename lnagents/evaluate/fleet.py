@@ -14,6 +14,7 @@ from typing import IO
 
 from lnagents.agent import AgentControl, AgentStatus
 from lnagents.model.errors import LnagentsError, NodeDiedError, SettleTimeoutError
+from lnagents.model.topology import PolicySpec
 from lnagents.model.units import MSAT_PER_SAT
 from lnagents.testbed import Testbed
 
@@ -35,6 +36,8 @@ class FleetSettings:
     actor: str = "ppo"
     """`ppo` or `fixed`, as in an agent's configuration."""
     buy_hints: bool = True
+    pinned_policy: PolicySpec | None = None
+    """Fees that all agents are held to, so that they watch, decide and learn without effect."""
 
 
 @dataclass(slots=True)
@@ -171,8 +174,7 @@ def configuration(testbed: Testbed, name: str, settings: FleetSettings, seed: in
             "hint_per_day_msat": 2_000 * MSAT_PER_SAT if settings.buy_hints else 0,
         },
         "rounds": {"seconds": settings.round_seconds},
-        # The testbed's gossip takes a hundred updates at once and one a second (profile `fast`).
-        "fees": {"max_updates_per_hour": 20_000, "max_updates_per_hour_per_channel": 3_600},
+        "fees": _fee_bounds(settings),
         "actor": {"kind": settings.actor, "seed": seed},
     }
     if name in testbed.sellers:
@@ -191,6 +193,18 @@ def configuration(testbed: Testbed, name: str, settings: FleetSettings, seed: in
             values = {"url": site.url, "key": testbed.nodes[seller].key}
             text += "\n[[market.buy.sellers]]\n" + _section("", values)
     return text
+
+
+def _fee_bounds(settings: FleetSettings) -> dict[str, object]:
+    # The testbed's gossip takes a hundred updates at once and one a second (profile `fast`).
+    bounds: dict[str, object] = {
+        "max_updates_per_hour": 20_000,
+        "max_updates_per_hour_per_channel": 3_600,
+    }
+    if settings.pinned_policy is not None:
+        rate, base = settings.pinned_policy.fee_rate_ppm, settings.pinned_policy.base_fee_msat
+        bounds |= {"min_ppm": rate, "max_ppm": rate, "min_base_msat": base, "max_base_msat": base}
+    return bounds
 
 
 def _section(title: str, values: Mapping[str, object]) -> str:

@@ -40,8 +40,8 @@ class PolicySpec(StrictModel):
     min_htlc_msat: Annotated[int, Field(ge=1)] = 1_000
     max_htlc_msat: Annotated[int, Field(ge=1)] | None = None
     """None: the most that the channel allows."""
-    time_lock_delta: Annotated[int, Field(ge=18, le=2016)] = 80
-    """LND refuses less than 18."""
+    time_lock_delta: Annotated[int, Field(ge=24, le=2016)] = 80
+    """LND refuses less than 24 (`minTimeLockDelta`)."""
 
     def to_policy(self, max_htlc_msat: Msat) -> ChannelPolicy:
         """The same as the type that nodes report; `max_htlc_msat` stands in for None."""
