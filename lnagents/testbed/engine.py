@@ -90,14 +90,7 @@ class Engine:
         """
         self.project = project
         try:
-            # The command's choice of engine: DOCKER_HOST, else its current context.
-            if os.environ.get("DOCKER_HOST"):
-                self._client = docker.from_env(timeout=int(ENGINE_SECONDS))
-            else:
-                context = ContextAPI.get_current_context()
-                host = context.Host if context is not None else None
-                self._client = docker.DockerClient(base_url=host, timeout=int(ENGINE_SECONDS))
-            self._client.ping()
+            self._client = _connect()
         except (DockerException, requests.RequestException) as exc:
             raise ToolchainError(
                 f"no Docker engine answers ({exc}); start one, or use the native backend"
@@ -199,6 +192,18 @@ class Engine:
 
     def _filter(self) -> dict[str, str | list[str] | bool]:
         return {"label": f"{PROJECT_LABEL}={self.project}"}
+
+
+def _connect() -> DockerClient:
+    """A client of the engine that the command `docker` uses: DOCKER_HOST, or its current context.
+
+    It asks for the engine's version at once.
+    """
+    if os.environ.get("DOCKER_HOST"):
+        return docker.from_env(timeout=int(ENGINE_SECONDS))
+    context = ContextAPI.get_current_context()
+    host = context.Host if context is not None else None
+    return docker.DockerClient(base_url=host, timeout=int(ENGINE_SECONDS))
 
 
 async def compose(

@@ -70,7 +70,7 @@ def network() -> Iterator[PlainNetwork]:
     with tempfile.TemporaryDirectory() as folder:
         plain = PlainNetwork(project, Path(folder))
         try:
-            plain.compose("up", "--detach", "--wait", "--quiet-pull", timeout=1800.0)
+            plain.compose("up", "--build", "--detach", "--wait", timeout=3600.0)
             yield plain
         finally:
             plain.compose("down", "--volumes", "--timeout", "5")
