@@ -18,6 +18,10 @@ COLOURS = ("#2f6db5", "#d9822b", "#3a9b6a", "#b5447c", "#7a5ac2", "#8a7a2f", "#3
 
 RUN_COLOURS = {"baseline": "#8d99a6", "agents": "#2f6db5"}
 
+PANEL_COLUMNS = 2
+PANEL_HEIGHT = 190
+"""In pixels, of one node's panel."""
+
 SUCCESS_WINDOW = 40
 """Payments in the moving success rate."""
 
@@ -26,9 +30,9 @@ def _style(figure: go.Figure, height: int) -> go.Figure:
     figure.update_layout(
         template="plotly_white",
         height=height,
-        margin={"l": 60, "r": 20, "t": 40, "b": 50},
+        margin={"l": 60, "r": 20, "t": 40, "b": 80},
         font={"family": "system-ui, sans-serif", "size": 13},
-        legend={"orientation": "h", "y": -0.18},
+        legend={"orientation": "h", "yanchor": "top", "yref": "container", "y": 0.06},
         hovermode="closest",
     )
     return figure
@@ -96,6 +100,7 @@ def success(runs: Sequence[RunRecord]) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 x=[outcome.started_at for outcome in outcomes],
+                mode="lines",
                 y=share,
                 name=run.title,
                 line={"color": RUN_COLOURS[run.name]},
@@ -114,6 +119,7 @@ def fees(runs: Sequence[RunRecord]) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 x=[0.0, *(forward.at_seconds for forward in forwards)],
+                mode="lines",
                 y=[0.0, *accumulate(forward.fee_msat / MSAT_PER_SAT for forward in forwards)],
                 name=run.title,
                 line={"color": RUN_COLOURS[run.name], "shape": "hv"},
@@ -144,17 +150,16 @@ def income(runs: Sequence[RunRecord], names: Sequence[str]) -> go.Figure:
 
 
 def _per_node(names: Sequence[str], y_title: str) -> tuple[go.Figure, dict[str, tuple[int, int]]]:
-    columns = 2
-    rows = -(-len(names) // columns)
+    rows = -(-len(names) // PANEL_COLUMNS)
     figure = make_subplots(
         rows=rows,
-        cols=columns,
+        cols=PANEL_COLUMNS,
         subplot_titles=list(names),
         shared_xaxes=True,
-        vertical_spacing=0.25 / rows,
+        vertical_spacing=0.3 / rows,
     )
     figure.update_yaxes(title=y_title, col=1)
-    cells = {name: (i // columns + 1, i % columns + 1) for i, name in enumerate(names)}
+    cells = {name: (i // PANEL_COLUMNS + 1, i % PANEL_COLUMNS + 1) for i, name in enumerate(names)}
     return figure, cells
 
 
@@ -163,7 +168,7 @@ def policies(samples: Sequence[NetworkSample], names: Sequence[str]) -> go.Figur
     figure, cells = _per_node(names, "ppm")
     _edge_lines(figure, cells, samples, names, "fee_rate_ppm", 1.0)
     figure.update_yaxes(type="log")
-    return _style(figure, 170 * max(2, len(names) // 2 + 1))
+    return _style(figure, PANEL_HEIGHT * -(-len(names) // PANEL_COLUMNS) + 120)
 
 
 def balances(samples: Sequence[NetworkSample], names: Sequence[str]) -> go.Figure:
@@ -171,7 +176,7 @@ def balances(samples: Sequence[NetworkSample], names: Sequence[str]) -> go.Figur
     figure, cells = _per_node(names, "% local")
     _edge_lines(figure, cells, samples, names, "local_share", 100.0)
     figure.update_yaxes(range=[0, 100])
-    return _style(figure, 170 * max(2, len(names) // 2 + 1))
+    return _style(figure, PANEL_HEIGHT * -(-len(names) // PANEL_COLUMNS) + 120)
 
 
 def _edge_lines(
@@ -196,6 +201,7 @@ def _edge_lines(
             figure.add_trace(
                 go.Scatter(
                     x=times,
+                    mode="lines",
                     y=values,
                     name=f"to {peer}",
                     legendgroup=peer,
@@ -218,6 +224,7 @@ def rewards(run: RunRecord) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 y=[reward / MSAT_PER_SAT for reward in accumulate(agent.rewards)],
+                mode="lines",
                 name=agent.name,
                 line={"color": colours[agent.name]},
             )

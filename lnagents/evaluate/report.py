@@ -174,7 +174,10 @@ def to_html(experiment: Experiment, comparisons: Sequence[Comparison]) -> str:
 
 def _chart(figure: go.Figure, element: str) -> str:
     html: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=element, config={"displaylogo": False}
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=element,
+        config={"displayModeBar": False, "responsive": True},
     )
     return f'<div class="wide">{html}</div>'
 
