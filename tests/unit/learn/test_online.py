@@ -95,7 +95,7 @@ def test_actions_are_bounded_and_their_density_is_that_of_the_bounded_sample() -
     assert action.log_prob == pytest.approx(expected, rel=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(channels=st.integers(1, 8), seed=st.integers(0, 2**32 - 1))
 def test_permuting_channels_permutes_actions(
     learner: OnlineLearner, channels: int, seed: int

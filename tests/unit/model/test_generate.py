@@ -29,7 +29,7 @@ def reachable(topology: Topology) -> set[str]:
     return reached
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(Shape), st.integers(5, 40), st.integers(0, 2**32))
 def test_every_network_is_whole_seeded_and_can_be_written_down(
     shape: Shape, nodes: int, seed: int
