@@ -44,7 +44,7 @@ lock: | $(UV)
 clean:
 	rm -rf $(VENV) .venv-uv dist out lnagents/*/stubs
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find lnagents tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+	find lnagents tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each step is repeated only when what it is made from has changed.
 $(VENV)/.package: $(VENV)/.requirements $(PACKAGE_INPUTS)
