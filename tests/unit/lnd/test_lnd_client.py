@@ -9,7 +9,6 @@ from typing import Any
 
 import grpc
 import pytest
-from lnd_server import MACAROON, Handler, make_identity, serving
 
 from lnagents.lnd import ChannelOpening, LndClient, LndEndpoint, Role, permissions
 from lnagents.lnd.stubs import lightning_pb2 as ln
@@ -25,6 +24,7 @@ from lnagents.model.errors import (
 )
 from lnagents.model.graph import ChannelPolicy
 from lnagents.model.payment import PaymentStatus
+from tests.unit.lnd.lnd_server import MACAROON, Handler, make_identity, serving
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 import grpc
 import pytest
-from lnd_server import serving
 
 from lnagents.lnd import InvoiceState, LndClient, NodeAnnounced, StreamRestarted
 from lnagents.lnd.stubs import lightning_pb2 as ln
 from lnagents.lnd.stubs import router_pb2 as router
 from lnagents.model.errors import PermissionRefusedError
 from lnagents.model.payment import HtlcEvent, HtlcEventKind
+from tests.unit.lnd.lnd_server import serving
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Item = TypeVar("Item")

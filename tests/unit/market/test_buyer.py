@@ -10,15 +10,6 @@ from dataclasses import dataclass, field, replace
 import httpx
 import pytest
 import stamina
-from market_fakes import (
-    PEER_KEY,
-    SCID,
-    SELLER_KEY,
-    STRANGER_KEY,
-    FakeNode,
-    MemoryPayer,
-    MemoryPurchases,
-)
 
 from lnagents.market.buyer import ABANDON_SECONDS, Budget, HintBuyer
 from lnagents.market.catalogue import Catalogue, Offer
@@ -40,6 +31,15 @@ from lnagents.model.errors import (
     TokenError,
 )
 from lnagents.model.payment import Invoice
+from tests.unit.market.market_fakes import (
+    PEER_KEY,
+    SCID,
+    SELLER_KEY,
+    STRANGER_KEY,
+    FakeNode,
+    MemoryPayer,
+    MemoryPurchases,
+)
 
 NOW = 1_800_000_000.0
 SELLER = Seller("http://seller/", SELLER_KEY)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from market_fakes import PEER_KEY, SCID, SELLER_KEY, STRANGER_KEY, FakeNode
 
 from lnagents.market.hint import (
     CLOCK_SKEW_SECONDS,
@@ -19,6 +18,7 @@ from lnagents.market.hint import (
 from lnagents.market.paths import MAX_AMOUNT_MSAT, LiquidityRequest
 from lnagents.market.stubs import hint_pb2
 from lnagents.model.errors import HintInvalidError
+from tests.unit.market.market_fakes import PEER_KEY, SCID, SELLER_KEY, STRANGER_KEY, FakeNode
 
 NOW = 1_800_000_000.0
 REQUEST = LiquidityRequest(SCID, PEER_KEY, 50_000_000, "00" * 16)

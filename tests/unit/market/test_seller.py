@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from market_fakes import (
+
+from lnagents.lnd import InvoiceStatus
+from lnagents.market.hint import LiquidityHint, verify_hint
+from lnagents.market.l402 import TokenIdentity
+from lnagents.market.paths import LiquidityRequest, new_nonce, parse_path
+from lnagents.market.records import Sale
+from lnagents.market.seller import HintSeller, SellerSettings, passing_probability
+from lnagents.model.errors import NotForSaleError, StoreError, TokenError
+from tests.unit.market.market_fakes import (
     CAPACITY_MSAT,
     PEER_KEY,
     SCID,
@@ -18,14 +26,6 @@ from market_fakes import (
     local_channel,
     paid_invoice,
 )
-
-from lnagents.lnd import InvoiceStatus
-from lnagents.market.hint import LiquidityHint, verify_hint
-from lnagents.market.l402 import TokenIdentity
-from lnagents.market.paths import LiquidityRequest, new_nonce, parse_path
-from lnagents.market.records import Sale
-from lnagents.market.seller import HintSeller, SellerSettings, passing_probability
-from lnagents.model.errors import NotForSaleError, StoreError, TokenError
 
 NOW = 1_800_000_000.0
 TOKEN = TokenIdentity(hashlib.sha256(b"paid").hexdigest(), "11" * 32)

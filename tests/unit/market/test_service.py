@@ -9,7 +9,6 @@ import grpc
 import httpx
 import pytest
 from grpc import aio
-from market_fakes import SCID, SELLER_KEY, FakeNode, MemorySales, local_channel, paid_invoice
 
 from lnagents.lnd import InvoiceState
 from lnagents.market.catalogue import parse_catalogue
@@ -21,6 +20,14 @@ from lnagents.market.service import create_app, running_seller
 from lnagents.market.stubs import prices_pb2, prices_pb2_grpc
 from lnagents.model.errors import NodeUnavailableError, PortInUseError
 from lnagents.model.graph import LocalChannel
+from tests.unit.market.market_fakes import (
+    SCID,
+    SELLER_KEY,
+    FakeNode,
+    MemorySales,
+    local_channel,
+    paid_invoice,
+)
 
 PREIMAGE = b"p" * 32
 PAYMENT_HASH = hashlib.sha256(PREIMAGE).digest()
