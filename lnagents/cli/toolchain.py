@@ -6,7 +6,6 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import typer
-from rich.table import Table
 
 from lnagents.cli.output import (
     FAILURE,
@@ -29,13 +28,10 @@ def setup(as_json: JsonOption = False) -> None:
     if as_json:
         print_json([dataclasses.asdict(program) for program in toolchain.programs])
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("program", "version", "from", "path"):
-        table.add_column(heading, overflow="fold")
     for program in toolchain.programs:
-        note = " (with --dev options)" if program.has_dev_build else ""
-        table.add_row(program.name, program.version + note, program.origin.value, str(program.path))
-    console.print(table)
+        note = " with --dev options" if program.has_dev_build else ""
+        line = f"{program.name:11} {program.version} from the {program.origin.value}{note}"
+        console.print(f"{line}, {program.path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def doctor(as_json: JsonOption = False) -> None:
