@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -66,7 +67,9 @@ async def test_amounts_fees_and_expiries_are_those_of_lnd(
             await testbed.wait_gossip()
 
 
-async def test_without_knowledge_the_first_candidate_is_lnds_own_route(testbed: Testbed) -> None:
+async def test_without_knowledge_the_first_candidate_is_as_good_as_lnds_own(
+    testbed: Testbed,
+) -> None:
     source, destination = "bob", "frank"
     client = testbed.client(source)
     await client.reset_mission_control()
@@ -77,11 +80,11 @@ async def test_without_knowledge_the_first_candidate_is_lnds_own_route(testbed: 
     (theirs,) = await client.query_routes(
         query.destination, query.amount_msat, final_cltv_delta=FINAL_DELTA + BLOCK_PADDING
     )
-    assert ours.scids == theirs.scids
-    assert ours.hops == theirs.hops
+    # Where several are equally good, each may take another.
+    assert len(ours.hops) == len(theirs.hops)
+    assert ours.total_amount_msat == theirs.total_amount_msat
+    assert ours.total_time_lock == theirs.total_time_lock
 
 
 def _with_inbound(policy: ChannelPolicy, ppm: int) -> ChannelPolicy:
-    from dataclasses import replace
-
     return replace(policy, inbound_fee_rate_ppm=ppm)
