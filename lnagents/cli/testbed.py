@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -66,6 +67,8 @@ def up(
 
     chosen, kind = load_topology(topology), backend_kind(backend)
 
+    started: list[str] = []
+
     async def start() -> dict[str, Any]:
         from lnagents.testbed import Testbed
 
@@ -77,17 +80,25 @@ def up(
                 directory=directory,
                 progress=lambda text: status.update(text),
             )
+        started.append(testbed.name)
         try:
-            document = await _describe(testbed)
-            if not as_json:
-                _show(document)
+            return await _describe(testbed)
         finally:
             await testbed.close()
-        return document
 
-    document = run(start())
-    if as_json:
-        print_json(document)
+    try:
+        document = run(start())
+        if as_json:
+            print_json(document)
+        else:
+            _show(document)
+    except BaseException:
+        # Whoever presses Ctrl-C before this command has ended wants no network, and pressing it
+        # once more does not change that.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for each in started:
+            _remove(each)
+        raise
 
 
 @app.command()
@@ -99,12 +110,11 @@ def down(
     as_json: JsonOption = False,
 ) -> None:
     """Stop a network and remove all that it wrote."""
-    from lnagents.testbed.network import remove
     from lnagents.testbed.state import running_names
 
     names = running_names() if everything else [_chosen(name)]
     for each in names:
-        run(remove(each))
+        _remove(each)
         if not as_json:
             console.print(f"{each}: stopped and removed", highlight=False)
     if as_json:
@@ -246,6 +256,12 @@ def render(
         output.write_text(text, encoding="utf-8")
     except OSError as exc:
         raise InputError(str(output), f"cannot be written: {exc.strerror}") from exc
+
+
+def _remove(name: str) -> None:
+    from lnagents.testbed.network import remove
+
+    run(remove(name))
 
 
 def _chosen(name: str | None) -> str:

@@ -22,13 +22,18 @@ from typing import Any
 
 from lnagents.lnd import InvoiceStatus, LndClient
 from lnagents.model.errors import AuditError
-from lnagents.model.payment import PaymentStatus
+from lnagents.model.payment import Forward, PaymentStatus
 from lnagents.model.units import MSAT_PER_SAT, Msat
 from lnagents.testbed.state import NodeBooks
 from lnagents.testbed.together import together
 
 FORWARDS_DELAY_SECONDS = 20.0
 """LND writes its forwarding history every 15 s (`DefaultFwdEventInterval`)."""
+
+
+CLOCK_SECONDS = 60.0
+"""Forwards count that carry a time this much before the start or after now: there are none before,
+and clocks may be set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,28 @@ async def audit(
         await asyncio.sleep(0.5)
 
 
+async def wait_forwards(clients: Mapping[str, LndClient], began_at: float) -> None:
+    """Wait until the nodes have written down all their forwards, which LND does every 15 s.
+
+    Until then a node that is killed forgets what it earned. Payments must have come to rest.
+
+    Raises:
+        AuditError: the fees earned never became those that were paid.
+    """
+    deadline = time.monotonic() + FORWARDS_DELAY_SECONDS
+    while True:
+        paid, earned = 0, 0
+        for own in await together(client.list_payments() for client in clients.values()):
+            paid += sum(p.fee_msat for p in own if p.status is PaymentStatus.SETTLED)
+        for forwards in await together(_forwards(c, began_at) for c in clients.values()):
+            earned += sum(forward.fee_msat for forward in forwards)
+        if earned >= paid:
+            return
+        if time.monotonic() >= deadline:
+            raise AuditError(f"{paid} msat of fees were paid, but only {earned} msat were earned")
+        await asyncio.sleep(0.5)
+
+
 async def collect(
     clients: Mapping[str, LndClient], books: Mapping[str, NodeBooks], began_at: float
 ) -> dict[str, NodeFacts]:
@@ -210,7 +237,9 @@ async def _facts_of(name: str, client: LndClient, books: NodeBooks, began_at: fl
         ),
         sent=sum(payment.amount_msat for payment in settled),
         fees_paid=sum(payment.fee_msat for payment in settled),
-        fees_earned=sum(
-            forward.fee_msat for forward in await client.forwards(began_at - 60, time.time() + 60)
-        ),
+        fees_earned=sum(forward.fee_msat for forward in await _forwards(client, began_at)),
     )
+
+
+async def _forwards(client: LndClient, began_at: float) -> tuple[Forward, ...]:
+    return await client.forwards(began_at - CLOCK_SECONDS, time.time() + CLOCK_SECONDS)

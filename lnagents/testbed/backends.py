@@ -5,22 +5,13 @@ from __future__ import annotations
 from lnagents.testbed.backend import Backend, BackendKind, Progress
 from lnagents.testbed.native import NativeBackend
 from lnagents.testbed.state import StateFolder, TestbedState
-from lnagents.testbed.toolchain import ProgressEvent, ensure_toolchain
 
 
-async def open_backend(folder: StateFolder, state: TestbedState, progress: Progress) -> Backend:
-    """The backend of a testbed that is to be started, or that was.
-
-    Raises:
-        ToolchainError: a program is missing and could not be provided.
-    """
+def open_backend(folder: StateFolder, state: TestbedState, progress: Progress) -> Backend:
+    """The backend of a testbed that is to be started, or that was."""
     if state.backend is BackendKind.COMPOSE:
         # Python's Docker client takes longer to import than a small network to start.
         from lnagents.testbed.compose import ComposeBackend
 
         return ComposeBackend(folder, state, progress=progress)
-
-    def tell(event: ProgressEvent) -> None:
-        progress(str(event))
-
-    return NativeBackend(folder, state, await ensure_toolchain(tell))
+    return NativeBackend(folder, state, progress)

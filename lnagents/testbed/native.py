@@ -21,6 +21,7 @@ from lnagents.testbed.backend import (
     MINER,
     BitcoindSite,
     NodeSite,
+    Progress,
     SellerSite,
     ServiceState,
     aperture_service,
@@ -48,7 +49,7 @@ from lnagents.testbed.settings import (
     lnd_options,
 )
 from lnagents.testbed.state import StateFolder, TestbedState
-from lnagents.testbed.toolchain import Toolchain
+from lnagents.testbed.toolchain import Toolchain, ensure_toolchain
 from lnagents.testbed.waiting import wait_until
 
 RPC_USER = "lnagents"
@@ -67,10 +68,11 @@ class NativeBackend:
     Below its directory: `data/SERVICE` (what the service writes), `logs/SERVICE.log`, `macaroons`.
     """
 
-    def __init__(self, folder: StateFolder, state: TestbedState, toolchain: Toolchain) -> None:
+    def __init__(self, folder: StateFolder, state: TestbedState, progress: Progress) -> None:
         self._folder = folder
         self._state = state
-        self._toolchain = toolchain
+        self._progress = progress
+        self._found: Toolchain | None = None
 
     @property
     def directory(self) -> Path:
@@ -84,6 +86,7 @@ class NativeBackend:
 
     async def prepare(self) -> None:
         """Check ports, make directories and configuration; nothing runs yet."""
+        await self._toolchain()
         await _in_thread(self._prepare)
 
     def _prepare(self) -> None:
@@ -109,13 +112,14 @@ class NativeBackend:
 
     async def start(self, services: Sequence[str]) -> None:
         """Start these services, all at once."""
+        toolchain = await self._toolchain()
         running = await _in_thread(self._folder.processes)
         for service in services:
             if service in running and is_alive(running[service]):
                 continue
             # Nothing is awaited between the process's birth and its record.
             process = spawn(
-                self._command(service),
+                self._command(service, toolchain),
                 self._log(service),
                 self._state.mark,
                 self._environment(service),
@@ -262,27 +266,33 @@ class NativeBackend:
         # Last, so that an interrupted `destroy` can be repeated.
         self._folder.remove()
 
-    def _command(self, service: str) -> list[str]:
+    def _command(self, service: str, toolchain: Toolchain) -> list[str]:
         data = self._data(service)
         if service == BITCOIND:
-            return [*self._toolchain.bitcoind.command, f"-datadir={data}", *bitcoind_options()]
+            return [*toolchain.bitcoind.command, f"-datadir={data}", *bitcoind_options()]
         if service == MINER:
             return [sys.executable, "-m", "lnagents.testbed.miner"]
         for seller in self._state.topology.sellers:
             if service == aperture_service(seller.node):
                 return [
-                    *self._toolchain.aperture.command,
+                    *toolchain.aperture.command,
                     f"--configfile={data / 'aperture.yaml'}",
                     aperture_database_option(PurePosixPath(data)),
                 ]
         return [
-            *self._toolchain.lnd.command,
+            *toolchain.lnd.command,
             f"--lnddir={data}",
             f"--rpclisten={HOST}:{self.ports[f'{service} gRPC']}",
             f"--listen={HOST}:{self.ports[f'{service} peers']}",
             *chain_options(self._chain()),
             *lnd_options(self._state.topology, service),
         ]
+
+    async def _toolchain(self) -> Toolchain:
+        """The programs, looked for when something is started: stopping needs none."""
+        if self._found is None:
+            self._found = await ensure_toolchain(lambda event: self._progress(str(event)))
+        return self._found
 
     def _environment(self, service: str) -> dict[str, str]:
         if service == MINER:

@@ -149,7 +149,7 @@ class Testbed:
         driver: Backend | None = None
         try:
             folder.write(state)
-            driver = await open_backend(folder, state, progress)
+            driver = open_backend(folder, state, progress)
             await driver.prepare()
             return await while_alive(
                 driver, cls._bring_up(folder, folder.read(), driver, progress, phase)
@@ -195,7 +195,7 @@ class Testbed:
             state = state.model_copy(update={"books": books, "began_at": time.time()})
             folder.write(state)
             testbed = cls(folder, state, backend, lightning, bitcoin)
-            await testbed.snapshot()
+            await snapshot.save(backend, bitcoin, topology)
             await backend.start([MINER])
             phase("up")
             return testbed
@@ -217,7 +217,7 @@ class Testbed:
                 f"testbed {name!r} is still starting, or its start was interrupted;"
                 f" `lnagents testbed down --name {name}` removes it"
             )
-        backend = await open_backend(folder, state, ignore)
+        backend = open_backend(folder, state, ignore)
         sites = await _sites(backend, lightning_services(state.topology))
         lightning = Lightning(
             sites=sites,
@@ -425,7 +425,15 @@ class Testbed:
         return await audit.audit(self._lightning.clients, self._state.books, self.began_at)
 
     async def snapshot(self) -> None:
-        """Keep the present state of the whole network as the one that `reset` goes back to."""
+        """Keep the present state of the whole network as the one that `reset` goes back to.
+
+        Waits until payments have come to rest, and for LND to write down its forwards (up to 15 s).
+
+        Raises:
+            SettleTimeoutError: payments did not come to rest.
+        """
+        await self.wait_quiet()
+        await audit.wait_forwards(self._lightning.clients, self.began_at)
         await snapshot.save(self._backend, self._bitcoin, self.topology)
 
     async def reset(self) -> None:
@@ -474,7 +482,7 @@ async def remove(name: str) -> None:
         await _give_back(folder)
         return
     state = folder.read()
-    backend = await open_backend(folder, state, ignore)
+    backend = open_backend(folder, state, ignore)
     await _to_its_end(backend.destroy())
 
 

@@ -223,31 +223,53 @@ def test_a_full_disk_is_named_and_all_is_stopped(shell: Shell) -> None:
         subprocess.run(["umount", str(small)], check=True)
 
 
-@pytest.mark.parametrize("seconds", [0.05, 0.4, 0.9, 1.2, 1.6, 2.1, 2.7, 3.4])
-def test_control_c_at_any_moment_leaves_nothing(shell: Shell, seconds: float) -> None:
-    process = shell.start(
-        "testbed", "up", shell.topology(), "--directory", str(shell.folder / "data")
-    )
-    time.sleep(seconds)
-    interrupted = process.poll() is None
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    if process.returncode == 0:
-        # It was up before the signal came, or had just finished: an ordinary network.
-        shell.json("testbed", "down")
-    else:
-        assert interrupted
-        # -2 while Python itself starts.
-        assert process.returncode in (130, -signal.SIGINT), err
+MOMENTS = [
+    "*/state.json",
+    "*/processes/bitcoind.json",
+    "*/processes/alice.json",
+    "*/processes/carol.json",
+    "*/processes/aperture-carol.json",
+    "*/processes/miner.json",
+]
+"""What exists when the signal comes: the network's state, or the record of a process."""
+
+
+def wait_for(shell: Shell, process: subprocess.Popen[str], pattern: str) -> None:
+    """Until a file of the registry appears, or the command has ended."""
+    testbeds = shell.folder / "state" / "lnagents" / "testbeds"
+    while process.poll() is None and not list(testbeds.glob(pattern)):
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize("delay", [0.0, 0.3])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_control_c_at_any_moment_leaves_nothing(
+    shell: Shell, moment: str, delay: float, signals: int
+) -> None:
+    with shell.start(
+        "testbed", "up", shell.topology(), "--json", "--directory", str(shell.folder / "data")
+    ) as process:
+        wait_for(shell, process, moment)
+        time.sleep(delay)
+        for _ in range(signals):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.01)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode in (0, 130, -signal.SIGINT), err
+    if out:
+        # It came too late: the command had told what it made.
+        assert json.loads(out)["name"] == "tiny"
+        shell.json("testbed", "down", "--all")
     shell.assert_nothing_left()
 
 
-@pytest.mark.parametrize("seconds", [1.3, 2.2, 3.0])
-def test_down_removes_what_a_killed_up_left(shell: Shell, seconds: float) -> None:
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_down_removes_what_a_killed_up_left(shell: Shell, moment: str) -> None:
     with shell.start(
         "testbed", "up", shell.topology(), "--directory", str(shell.folder / "data")
     ) as process:
-        time.sleep(seconds)
+        wait_for(shell, process, moment)
         process.kill()
         process.communicate()
     code, _, err = shell.run("testbed", "down", "--all")
