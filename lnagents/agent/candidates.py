@@ -2,12 +2,13 @@
 
 The search is Dijkstra's over fees, time locks and attempt costs at the amount to be delivered; a
 route that it finds is then priced exactly, hop by hop from the end, and checked against every
-announced limit. Found routes make their channels dearer for the next search, so that the candidates
-differ. Payments in parts, blinded paths and private channels beyond the own ones are not sought.
+announced limit. Payments in parts, blinded paths and private channels beyond the own ones are not
+sought.
 """
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -36,8 +37,8 @@ MAX_HOPS = 20
 _EXCLUDED = 1e18
 """Weight of an edge that must not be used; no sum of real ones comes near."""
 
-_SEARCHES_PER_CANDIDATE = 4
-"""Searches that may end in a route that is known already or breaks a limit."""
+_SEARCHES_PER_CANDIDATE = 12
+"""Searches, most of which lead to a route that another has led to already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +118,11 @@ def build_route(
 
 @dataclass(slots=True)
 class _Search:
-    """One query's memory: weights are computed once, penalties come on top."""
+    """One query's memory: weights are computed once."""
 
     query: PathQuery
     now: float
     weights: dict[int, float] = field(default_factory=dict)
-    penalties: dict[int, float] = field(default_factory=dict)
 
 
 class RouteFinder:
@@ -214,20 +214,31 @@ class RouteFinder:
             if own is not None:
                 search.weights[own] = _EXCLUDED
         found: dict[tuple[ShortChannelId, ...], Candidate] = {}
-        for _ in range((count + len(tried)) * _SEARCHES_PER_CANDIDATE):
-            slots = self._shortest(search, source, target)
-            if slots is None:
-                break
+        # Any path but the best lacks one of its edges: so forbid each in turn, and go on with the
+        # cheapest of what that gives (after Lawler's method for the k best solutions).
+        asked: set[frozenset[int]] = set()
+        waiting: list[tuple[float, int, list[int], frozenset[int]]] = []
+
+        def ask(forbidden: frozenset[int]) -> None:
+            path = self._shortest(search, source, target, forbidden)
+            if path is not None:
+                heapq.heappush(waiting, (path[0], len(asked), path[1], forbidden))
+
+        ask(frozenset())
+        searches = (count + len(tried)) * _SEARCHES_PER_CANDIDATE
+        while waiting and len(found) < count and len(asked) < searches:
+            _, _, slots, forbidden = heapq.heappop(waiting)
             candidate = self._price(search, slots, height)
             if candidate is None:
-                continue  # the offending edge is excluded now
+                ask(forbidden)  # without the edge that broke a limit
+                continue
             if candidate.route.scids not in tried:
                 found.setdefault(candidate.route.scids, candidate)
-            if len(found) == count:
-                break
-            penalty = self.attempt_cost.of(query.amount_msat)
             for slot in slots:
-                search.penalties[slot] = search.penalties.get(slot, 0.0) + penalty
+                further = forbidden | {slot}
+                if further not in asked:
+                    asked.add(further)
+                    ask(further)
         return sorted(
             found.values(), key=lambda one: expected_cost_msat(one.candidate, self.attempt_cost)
         )
@@ -238,24 +249,29 @@ class RouteFinder:
             index = self._nodes[key] = self._graph.add_node(key)
         return index
 
-    def _shortest(self, search: _Search, source: int, target: int) -> list[int] | None:
+    def _shortest(
+        self, search: _Search, source: int, target: int, forbidden: frozenset[int]
+    ) -> tuple[float, list[int]] | None:
+        """Weight and edges of the best path that uses no forbidden edge."""
+        known = search.weights
+
         def weight(slot: int) -> float:
-            known = search.weights.get(slot)
-            if known is None:
-                known = search.weights[slot] = self._weight(search, self._edges[slot])
-            return known + search.penalties.get(slot, 0.0)
+            if slot in forbidden:
+                return _EXCLUDED
+            cost = known.get(slot)
+            if cost is None:
+                cost = known[slot] = self._weight(search, self._edges[slot])
+            return cost
 
         paths = rustworkx.dijkstra_shortest_paths(self._graph, source, target, weight_fn=weight)
         if target not in paths:
             return None
-        nodes = list(paths[target])
-        slots: list[int] = []
-        for one, next_ in itertools.pairwise(nodes):
-            parallel = self._graph.get_all_edge_data(one, next_)
-            slots.append(min(parallel, key=weight))
-        if any(weight(slot) >= _EXCLUDED for slot in slots) or len(slots) > MAX_HOPS:
-            return None
-        return slots
+        slots = [
+            min(self._graph.get_all_edge_data(one, next_), key=weight)
+            for one, next_ in itertools.pairwise(paths[target])
+        ]
+        total = sum(map(weight, slots))
+        return None if total >= _EXCLUDED or len(slots) > MAX_HOPS else (total, slots)
 
     def _weight(self, search: _Search, edge: Edge) -> float:
         """Cost in msat of using `edge` for the amount to be delivered."""

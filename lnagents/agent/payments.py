@@ -60,6 +60,9 @@ GOSSIP_SECONDS = 0.1
 MIN_PROBABILITY = 0.01
 """Routes less likely than this are not tried (`routerrpc.minrtprob`)."""
 
+MARGIN_SECONDS = 1.0
+"""How much longer than its timeout a payment is waited for, so that it ends by itself."""
+
 STOP_SECONDS = 5.0
 """How long payments may go on when the agent stops; then they are left for the next start."""
 
@@ -260,8 +263,7 @@ class Payer:
     async def _wait(
         self, payment_hash: PaymentHash, task: asyncio.Task[PaymentRecord], timeout: float
     ) -> PaymentRecord:
-        # A little more than `timeout`, so that it is the payment that ends by it.
-        done, _ = await asyncio.wait({task}, timeout=timeout + 1.0)
+        done, _ = await asyncio.wait({task}, timeout=timeout + MARGIN_SECONDS)
         if done:
             return task.result()
         record = await self._store.payments.find(payment_hash)
