@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import platformdirs
 from pydantic import Field, ValidationError
@@ -49,6 +50,8 @@ class NodeBooks(StrictModel):
 
 class TestbedState(StrictModel):
     """A testbed as it is written down."""
+
+    __test__: ClassVar[bool] = False  # pytest would collect the name
 
     name: str
     backend: BackendKind
