@@ -115,6 +115,7 @@ class ComposeBackend:
         if own:
             self._progress("Building images, which takes some minutes the first time")
             await self._compose("build", *own, timeout=BUILD_SECONDS)
+            await self._do("removing old images", lambda engine: engine.remove_replaced_images())
 
     def _prepare(self, engine: Engine) -> None:
         root = data_directory().parent

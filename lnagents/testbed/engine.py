@@ -30,6 +30,9 @@ PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 """Compose puts both on every container, the first on networks and volumes as well."""
 
+IMAGE_LABEL = "lnagents.image"
+"""On every image that is built from `regtest/images`."""
+
 ENGINE_SECONDS = 60.0
 """Longest wait for one answer of the engine."""
 REMOVE_SECONDS = 60.0
@@ -157,6 +160,13 @@ class Engine:
         for volume in self._client.volumes.list(filters=self._filter()):
             with contextlib.suppress(NotFound):
                 volume.remove(force=True)
+
+    def remove_replaced_images(self) -> None:
+        """Remove images of ours that a newer build has replaced, unless a container uses them.
+
+        Compose labels images with the project, so that every project's build makes new ones.
+        """
+        self._client.images.prune(filters={"dangling": True, "label": IMAGE_LABEL})
 
     def remove_all(self) -> None:
         """Remove the project, and what an interrupted command may still be making.
