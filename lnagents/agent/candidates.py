@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import rustworkx
@@ -34,11 +34,14 @@ RISK_FACTOR_BILLIONTHS = 15
 MAX_HOPS = 20
 """What fits into an onion of 1,300 bytes with some room (BOLT 4)."""
 
+_VAIN_SEARCHES = 40
+"""Best paths that may break a limit or be unlikely before a search gives up."""
+
+MIN_PROBABILITY = 0.01
+"""Hops and routes less likely than this are not used (`routerrpc.minrtprob`)."""
+
 _EXCLUDED = 1e18
 """Weight of an edge that must not be used; no sum of real ones comes near."""
-
-_SEARCHES_PER_CANDIDATE = 12
-"""Searches, most of which lead to a route that another has led to already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,24 @@ class _Search:
     query: PathQuery
     now: float
     weights: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """All paths that begin with `prefix` and do not go on with a forbidden edge."""
+
+    prefix: tuple[int, ...]
+    forbidden: frozenset[int]
+
+    def without(self, best: list[int]) -> Iterator[_Branch]:
+        """What is left of this branch without its best path, as branches that do not overlap.
+
+        So each path is found once (Lawler's form of Yen's algorithm for the k shortest paths).
+        """
+        forbidden = self.forbidden
+        for index in range(len(self.prefix), len(best)):
+            yield _Branch(tuple(best[:index]), forbidden | {best[index]})
+            forbidden = frozenset()
 
 
 class RouteFinder:
@@ -214,31 +235,29 @@ class RouteFinder:
             if own is not None:
                 search.weights[own] = _EXCLUDED
         found: dict[tuple[ShortChannelId, ...], Candidate] = {}
-        # Any path but the best lacks one of its edges: so forbid each in turn, and go on with the
-        # cheapest of what that gives (after Lawler's method for the k best solutions).
-        asked: set[frozenset[int]] = set()
-        waiting: list[tuple[float, int, list[int], frozenset[int]]] = []
+        waiting: list[tuple[float, int, list[int], _Branch]] = []
 
-        def ask(forbidden: frozenset[int]) -> None:
-            path = self._shortest(search, source, target, forbidden)
-            if path is not None:
-                heapq.heappush(waiting, (path[0], len(asked), path[1], forbidden))
+        def ask(branch: _Branch) -> None:
+            best = self._shortest(search, source, target, branch)
+            if best is not None:
+                heapq.heappush(waiting, (best[0], next(order), best[1], branch))
 
-        ask(frozenset())
-        searches = (count + len(tried)) * _SEARCHES_PER_CANDIDATE
-        while waiting and len(found) < count and len(asked) < searches:
-            _, _, slots, forbidden = heapq.heappop(waiting)
-            candidate = self._price(search, slots, height)
+        order = itertools.count()
+        ask(_Branch((), frozenset()))
+        for _ in range(_VAIN_SEARCHES + len(tried) + count):
+            if not waiting or len(found) == count:
+                break
+            _, _, slots, branch = heapq.heappop(waiting)
+            stale = any(search.weights[slot] >= _EXCLUDED for slot in slots)
+            candidate = None if stale else self._price(search, slots, height)
             if candidate is None:
-                ask(forbidden)  # without the edge that broke a limit
+                ask(branch)  # once more, without the edge that broke a limit
                 continue
-            if candidate.route.scids not in tried:
-                found.setdefault(candidate.route.scids, candidate)
-            for slot in slots:
-                further = forbidden | {slot}
-                if further not in asked:
-                    asked.add(further)
-                    ask(further)
+            likely = candidate.candidate.probability >= MIN_PROBABILITY
+            if likely and candidate.route.scids not in tried:
+                found[candidate.route.scids] = candidate
+            for one in branch.without(slots):
+                ask(one)
         return sorted(
             found.values(), key=lambda one: expected_cost_msat(one.candidate, self.attempt_cost)
         )
@@ -250,27 +269,31 @@ class RouteFinder:
         return index
 
     def _shortest(
-        self, search: _Search, source: int, target: int, forbidden: frozenset[int]
+        self, search: _Search, source: int, target: int, branch: _Branch
     ) -> tuple[float, list[int]] | None:
-        """Weight and edges of the best path that uses no forbidden edge."""
+        """Weight and edges of the best path of `branch`."""
         known = search.weights
+        passed = {self._edges[slot].source for slot in branch.prefix}
+        if branch.prefix:
+            source = self._nodes[self._edges[branch.prefix[-1]].target]
 
         def weight(slot: int) -> float:
-            if slot in forbidden:
+            if slot in branch.forbidden:
                 return _EXCLUDED
             cost = known.get(slot)
             if cost is None:
                 cost = known[slot] = self._weight(search, self._edges[slot])
-            return cost
+            return _EXCLUDED if passed and self._edges[slot].target in passed else cost
 
         paths = rustworkx.dijkstra_shortest_paths(self._graph, source, target, weight_fn=weight)
         if target not in paths:
             return None
-        slots = [
+        rest = [
             min(self._graph.get_all_edge_data(one, next_), key=weight)
             for one, next_ in itertools.pairwise(paths[target])
         ]
-        total = sum(map(weight, slots))
+        total = sum(known[slot] for slot in branch.prefix) + sum(map(weight, rest))
+        slots = [*branch.prefix, *rest]
         return None if total >= _EXCLUDED or len(slots) > MAX_HOPS else (total, slots)
 
     def _weight(self, search: _Search, edge: Edge) -> float:
@@ -294,6 +317,8 @@ class RouteFinder:
             fee = policy.outbound_fee(amount)
             lock = amount * policy.time_lock_delta * RISK_FACTOR_BILLIONTHS / 1e9
             chance = self.liquidity.estimate(edge, amount, search.now).probability
+            if chance < MIN_PROBABILITY:
+                return _EXCLUDED
             attempt = self.attempt_cost.of(amount) * -math.log(chance)
             cost = fee + lock + attempt
         if edge.target != search.query.destination:

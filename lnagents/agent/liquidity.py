@@ -19,7 +19,7 @@ from lnagents.model.units import Msat, NodeKey, ShortChannelId
 HOP_RELIABILITY = 0.99
 """Chance that a hop works when its liquidity certainly suffices: nodes go offline, links flap."""
 
-LEAST_CHANCE = 0.01
+LEAST_CHANCE = 0.005
 """For what certainly does not pass; never zero, as certainty is only belief here."""
 
 RESERVE_SHARE = 0.01

@@ -57,9 +57,6 @@ LOCAL_SECONDS = 0.5
 GOSSIP_SECONDS = 0.1
 """After a policy failure: time for the policy that came with it to reach the own graph."""
 
-MIN_PROBABILITY = 0.01
-"""Routes less likely than this are not tried (`routerrpc.minrtprob`)."""
-
 MARGIN_SECONDS = 1.0
 """How much longer than its timeout a payment is waited for, so that it ends by itself."""
 
@@ -336,7 +333,7 @@ class Payer:
     async def _candidates(self, run: _Run, query: PathQuery) -> list[Candidate]:
         await self._observer.local_channels(LOCAL_SECONDS)
         height = await self._observer.height()
-        found = self._finder.find(
+        return self._finder.find(
             query,
             count=self._config().routing.candidates,
             height=height,
@@ -344,7 +341,6 @@ class Payer:
             tried=run.tried,
             avoided=run.avoided,
         )
-        return [one for one in found if one.candidate.probability >= MIN_PROBABILITY]
 
     async def _attempt(self, run: _Run, chosen: Candidate, choice: Choice) -> str | None:
         """Send along one route; None if it settled, else why it did not."""
