@@ -91,7 +91,7 @@ def pay(
     if json:
         print_json(_payment_document(report))
     else:
-        console.print(_payment_line(report), markup=False)
+        console.print(_payment_line(report), markup=False, soft_wrap=True)
     if not report.settled:
         raise typer.Exit(FAILURE)
 
@@ -127,7 +127,7 @@ def outcomes(
             if json:
                 typer.echo(codec.dumps(_payment_document(report)))
             else:
-                console.print(_payment_line(report), markup=False)
+                console.print(_payment_line(report), markup=False, soft_wrap=True)
 
     _ask(config, data_directory, watch)
 
@@ -191,7 +191,7 @@ def bake(
             return await client.bake_macaroon(roles)
 
     _write_private(out, run(work()))
-    console.print(f"{out}: {', '.join(one.value for one in roles)}", markup=False)
+    console.print(f"{out}: {', '.join(one.value for one in roles)}", markup=False, soft_wrap=True)
 
 
 class NetworkName(str, Enum):
@@ -231,7 +231,7 @@ def init(
         raise ConfigError(str(path), "exists already, and is kept") from exc
     except OSError as exc:
         raise ConfigError(str(path), f"cannot be written ({exc.strerror})") from exc
-    console.print(f"{path} written; adapt it, above all [limits].", markup=False)
+    console.print(f"{path} written; adapt it, above all [limits].", markup=False, soft_wrap=True)
 
 
 def _ask(
@@ -293,7 +293,7 @@ def _show_status(status: AgentStatus) -> None:
 
     marks = [mark for mark, on in (("dry-run", status.dry_run), ("paused", status.paused)) if on]
     title = f"{status.name} on {status.network}, round {status.round}"
-    console.print(f"{title} {' '.join(marks)}".rstrip(), style="bold", markup=False)
+    console.print(f"{title} {' '.join(marks)}".rstrip(), style="bold", markup=False, soft_wrap=True)
     facts = Table(show_header=False, box=None)
     for name, value in (
         ("node", status.node),
