@@ -44,9 +44,6 @@ FORWARDS_SECONDS = 20.0
 RESUME_PURCHASES_SECONDS = 60.0
 """Between two attempts to collect hints that were paid for and not delivered."""
 
-_FIXED_SECTIONS = ("name", "data_directory", "lnd", "metrics")
-"""What a reload cannot change."""
-
 _log = structlog.get_logger("lnagents.agent.daemon")
 
 
@@ -284,22 +281,9 @@ class Daemon:
             ConfigError: it is wrong, or changes what cannot change in a running agent.
         """
         new = await asyncio.to_thread(self._read_config)
-        old = self.config
-        for name in _FIXED_SECTIONS:
-            if getattr(new, name) != getattr(old, name):
-                raise ConfigError(str(self._path), f"{name}: cannot change while the agent runs")
-        kept = {"learn": old.actor.learn}
-        if new.actor.model_copy(update=kept) != old.actor:
-            problem = "only `learn` can change while the agent runs"
-            raise ConfigError(str(self._path), f"actor: {problem}")
-        sells = (new.market.sell, old.market.sell)
-        same_ports = all(sells) and (
-            sells[0].model_copy(update={"price_sat": 1})  # type: ignore[union-attr]
-            == sells[1].model_copy(update={"price_sat": 1})  # type: ignore[union-attr]
-        )
-        if sells[0] != sells[1] and not same_ports:
-            problem = "only `price_sat` can change while the agent runs"
-            raise ConfigError(str(self._path), f"market.sell: {problem}")
+        key = _fixed_change(self.config, new)
+        if key:
+            raise ConfigError(str(self._path), f"{key}: cannot change while the agent runs")
         self.config = new
         self._liquidity.half_life_seconds = new.routing.liquidity_half_life_seconds
         self._finder.attempt_cost = new.routing.attempt_cost()
@@ -390,6 +374,30 @@ class Daemon:
         if data is not None:
             await actor.load(data)
         return actor
+
+
+def _fixed_change(old: AgentConfig, new: AgentConfig) -> str:
+    """The first key that differs and is only read when an agent starts; empty if there is none."""
+
+    def started_with(config: AgentConfig) -> dict[str, object]:
+        limits, market = config.limits, config.market
+        sell = market.sell and market.sell.model_copy(update={"price_sat": 1})
+        return {
+            "name": config.name,
+            "data_directory": config.data_directory,
+            "mode": config.dry_run,
+            "lnd": config.lnd,
+            "metrics": config.metrics,
+            "actor": config.actor,
+            "market.sell": sell,
+            "market.buy.sellers": bool(market.buy.sellers),
+            "limits.hint_per_purchase_msat": limits.hint_per_purchase_msat,
+            "limits.hint_per_hour_msat": limits.hint_per_hour_msat,
+            "limits.hint_per_day_msat": limits.hint_per_day_msat,
+        }
+
+    before, after = started_with(old), started_with(new)
+    return next((key for key, value in before.items() if after[key] != value), "")
 
 
 @contextlib.contextmanager

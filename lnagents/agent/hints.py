@@ -9,6 +9,7 @@ and a failed attempt is saved, which happens with probability 1 - p. So a hint i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -78,8 +79,9 @@ class Advisor:
         other = self._buying.get(key)
         if other is not None:
             # Another payment asks the same right now.
-            async with asyncio.timeout(BUY_SECONDS + 1.0):
-                await other.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BUY_SECONDS + 1.0):
+                    await other.wait()
             return True
         self._buying[key] = done = asyncio.Event()
         try:
