@@ -385,8 +385,8 @@ def _fixed_change(old: AgentConfig, new: AgentConfig) -> str:
         return {
             "name": config.name,
             "data_directory": config.data_directory,
-            "mode": config.dry_run,
             "lnd": config.lnd,
+            "mode": config.dry_run,
             "metrics": config.metrics,
             "actor": config.actor,
             "market.sell": sell,
