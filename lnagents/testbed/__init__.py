@@ -4,10 +4,11 @@
         await testbed.pay("alice", "frank", 50_000_000)
         assert (await testbed.audit()).difference_sat == 0
 
-Read `network` (`Testbed`, what everyone uses), then below it `backend` (the protocol) with `native`
-(over `processes`, `ports`, `state`) and `compose`; `settings` (how the programs are configured);
-`bitcoin`, `provision`, `gossip`, `snapshot`, `audit` and `miner`, which are the same for both
-backends. `toolchain` finds the programs, `pytest_plugin` has the fixtures.
+Read `network` (`Testbed`, what everyone uses) and `startup` (in which order it comes up), then
+below them `backend` (the protocol) with `native` (over `processes`, `ports`, `state`) and
+`compose`; `settings` (how the programs are configured); `bitcoin`, `provision`, `gossip`,
+`snapshot`, `audit` and `miner`, which are the same for both backends. `toolchain` finds the
+programs, `pytest_plugin` has the fixtures.
 
 The names below are imported when they are first used: pytest loads `pytest_plugin` in every project
 of an environment, and must not pay for gRPC.

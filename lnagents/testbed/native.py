@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import secrets
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 from lnagents.lnd import LndEndpoint
 from lnagents.model.errors import BackendError, NodeDiedError
@@ -49,6 +48,7 @@ from lnagents.testbed.settings import (
     lnd_options,
 )
 from lnagents.testbed.state import StateFolder, TestbedState
+from lnagents.testbed.threads import in_thread
 from lnagents.testbed.toolchain import Toolchain, ensure_toolchain
 from lnagents.testbed.waiting import wait_until
 
@@ -58,8 +58,6 @@ KILL_SECONDS = 20.0
 CREDENTIALS_SECONDS = 60.0
 WATCH_SECONDS = 0.1
 LOG_LINES_ON_DEATH = 12
-
-Result = TypeVar("Result")
 
 
 class NativeBackend:
@@ -87,7 +85,7 @@ class NativeBackend:
     async def prepare(self) -> None:
         """Check ports, make directories and configuration; nothing runs yet."""
         await self._toolchain()
-        await _in_thread(self._prepare)
+        await in_thread(self._prepare)
 
     def _prepare(self) -> None:
         ports = assign_ports(self._state.topology)
@@ -112,12 +110,14 @@ class NativeBackend:
 
     async def start(self, services: Sequence[str]) -> None:
         """Start these services, all at once."""
-        toolchain = await self._toolchain()
-        running = await _in_thread(self._folder.processes)
+        await in_thread(self._start, services, await self._toolchain())
+
+    def _start(self, services: Sequence[str], toolchain: Toolchain) -> None:
+        running = self._folder.processes()
         for service in services:
             if service in running and is_alive(running[service]):
                 continue
-            # Nothing is awaited between the process's birth and its record.
+            # In one thread that nobody cancels: a process's birth and its record.
             process = spawn(
                 self._command(service, toolchain),
                 self._log(service),
@@ -128,24 +128,30 @@ class NativeBackend:
 
     async def stop(self, services: Sequence[str], *, timeout: float = 30.0) -> None:
         """Ask these services to end, and kill those that still run after `timeout` s."""
-        records = await _in_thread(self._forget, services)
+        records = await in_thread(self._forget, services)
         for record in records:
             send_signal(record, signal.SIGTERM)
             send_signal(record, signal.SIGCONT)
-        await _in_thread(_end, records, timeout)
+        await in_thread(_end, records, timeout)
 
     async def kill(self, services: Sequence[str]) -> None:
         """End these services at once."""
-        records = await _in_thread(self._forget, services)
-        await _in_thread(_end, records, 0.0)
+        records = await in_thread(self._forget, services)
+        await in_thread(_end, records, 0.0)
 
     async def pause(self, services: Sequence[str]) -> None:
-        """Freeze these services."""
-        await _in_thread(self._signal, services, signal.SIGSTOP)
+        """Freeze these services; returns when each of them really stands still."""
+        records = await in_thread(self._signal, services, signal.SIGSTOP)
+        await wait_until(
+            lambda: in_thread(_none_moves, records),
+            timeout=KILL_SECONDS,
+            complaint=lambda: f"not all of {', '.join(services)} stopped",
+            interval=0.002,
+        )
 
     async def resume(self, services: Sequence[str]) -> None:
         """Let frozen services go on."""
-        await _in_thread(self._signal, services, signal.SIGCONT)
+        await in_thread(self._signal, services, signal.SIGCONT)
 
     async def partition(self, service: str) -> None:
         """Not possible with processes that share one loopback interface."""
@@ -158,7 +164,7 @@ class NativeBackend:
 
     async def states(self) -> Mapping[str, ServiceState]:
         """What every service is doing now."""
-        return await _in_thread(self._states)
+        return await in_thread(self._states)
 
     def _states(self) -> Mapping[str, ServiceState]:
         topology = self._state.topology
@@ -178,7 +184,7 @@ class NativeBackend:
 
     async def logs(self, service: str, lines: int) -> str:
         """The last `lines` lines that a service wrote."""
-        return await _in_thread(_tail, self._log(service), lines)
+        return await in_thread(_tail, self._log(service), lines)
 
     async def watch(self) -> NoReturn:
         """Wait until a service ends that was not asked to.
@@ -187,18 +193,18 @@ class NativeBackend:
             NodeDiedError: naming it, with its last log lines.
         """
         while True:
-            for service, record in (await _in_thread(self._folder.processes)).items():
+            for service, record in (await in_thread(self._folder.processes)).items():
                 if is_alive(record):
                     continue
                 # It may have been ended on purpose between the two looks.
-                if (await _in_thread(self._folder.processes)).get(service) == record:
+                if (await in_thread(self._folder.processes)).get(service) == record:
                     tail = await self.logs(service, LOG_LINES_ON_DEATH)
                     raise NodeDiedError(f"{service} ended by itself; its last lines:\n{tail}")
             await asyncio.sleep(WATCH_SECONDS)
 
     async def bitcoind(self) -> BitcoindSite:
         """Where bitcoind's RPC is."""
-        return await _in_thread(self._bitcoind_site)
+        return await in_thread(self._bitcoind_site)
 
     def _bitcoind_site(self) -> BitcoindSite:
         text = (self._data(BITCOIND) / "bitcoin.conf").read_text()
@@ -214,7 +220,7 @@ class NativeBackend:
         certificate = self._data(name) / "tls.cert"
         macaroon = self._macaroon_directory(name) / "admin.macaroon"
         await wait_until(
-            lambda: _in_thread(_all_filled, (certificate, macaroon)),
+            lambda: in_thread(_all_filled, (certificate, macaroon)),
             timeout=CREDENTIALS_SECONDS,
             complaint=lambda: f"{name} wrote no certificate and macaroon",
         )
@@ -239,11 +245,11 @@ class NativeBackend:
 
     async def save_state(self, into: Path) -> None:
         """Copy all services' data."""
-        await _in_thread(lambda: shutil.copytree(self.directory / "data", into, symlinks=True))
+        await in_thread(lambda: shutil.copytree(self.directory / "data", into, symlinks=True))
 
     async def load_state(self, source: Path) -> None:
         """Replace all services' data."""
-        await _in_thread(self._load_state, source)
+        await in_thread(self._load_state, source)
 
     def _load_state(self, source: Path) -> None:
         data = self.directory / "data"
@@ -255,7 +261,7 @@ class NativeBackend:
 
     async def destroy(self) -> None:
         """Kill everything that was started and remove all that was written."""
-        await _in_thread(self._destroy)
+        await in_thread(self._destroy)
 
     def _destroy(self) -> None:
         records = {*self._folder.processes().values(), *marked(self._state.mark)}
@@ -348,30 +354,17 @@ class NativeBackend:
             self._folder.forget(service)
         return [records[service] for service in services if service in records]
 
-    def _signal(self, services: Sequence[str], number: signal.Signals) -> None:
+    def _signal(self, services: Sequence[str], number: signal.Signals) -> list[ProcessRecord]:
         records = self._folder.processes()
-        for service in services:
-            if service not in records or not send_signal(records[service], number):
-                raise BackendError(f"{service} does not run")
-
-
-async def _in_thread(function: Callable[..., Result], *arguments: object) -> Result:
-    """Run what blocks on files in a thread, to its end even if the caller is cancelled.
-
-    Raises:
-        BackendError: the file system refused, for instance because the disk is full.
-    """
-    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait([work])
-        # What it raised comes second to the cancellation.
-        work.exception()
-        raise
-    except OSError as exc:
-        cause = "the disk is full" if exc.errno == errno.ENOSPC else exc.strerror
-        raise BackendError(f"{exc.filename}: {cause}") from exc
+        missing = [
+            service
+            for service in services
+            # All others get it all the same, so that none stays frozen because one died.
+            if service not in records or not send_signal(records[service], number)
+        ]
+        if missing:
+            raise BackendError(f"{', '.join(missing)}: not running")
+        return [records[service] for service in services]
 
 
 def _end(records: Sequence[ProcessRecord] | set[ProcessRecord], timeout: float) -> None:
@@ -382,6 +375,10 @@ def _end(records: Sequence[ProcessRecord] | set[ProcessRecord], timeout: float) 
     if not wait_gone(records, KILL_SECONDS):
         left = ", ".join(str(record.pid) for record in records if is_alive(record))
         raise BackendError(f"processes {left} do not end, even when killed")
+
+
+def _none_moves(records: Sequence[ProcessRecord]) -> bool:
+    return all(is_stopped(record) or not is_alive(record) for record in records)
 
 
 def _all_filled(paths: Sequence[Path]) -> bool:

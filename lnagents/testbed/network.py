@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -12,8 +11,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-import httpx
-
 from lnagents.lnd import LndClient, LndEndpoint, Role
 from lnagents.model.errors import TestbedError
 from lnagents.model.payment import PaymentOutcome, PaymentStatus
@@ -21,33 +18,23 @@ from lnagents.model.topology import Topology
 from lnagents.model.units import Msat, NodeKey
 from lnagents.testbed import audit, snapshot
 from lnagents.testbed.backend import (
-    BITCOIND,
-    MINER,
     Backend,
     BackendKind,
-    NodeSite,
     Progress,
     SellerSite,
     ServiceState,
-    aperture_services,
     lightning_services,
 )
 from lnagents.testbed.backends import open_backend
 from lnagents.testbed.bitcoin import BitcoinClient
 from lnagents.testbed.gossip import Network, wait_gossip
-from lnagents.testbed.provision import (
-    Lightning,
-    Phase,
-    bake_macaroons,
-    prepare_chain,
-    provision,
-    wait_nodes,
-)
+from lnagents.testbed.provision import Lightning, Phase
+from lnagents.testbed.startup import close_all, find_sites, start_network, wait_sellers
 from lnagents.testbed.state import StateFolder, TestbedState, data_directory_for
-from lnagents.testbed.together import together, while_alive
+from lnagents.testbed.threads import in_thread
+from lnagents.testbed.together import to_its_end, together, while_alive
 from lnagents.testbed.waiting import wait_until
 
-APERTURE_SECONDS = 30.0
 QUIET_SECONDS = 30.0
 
 Result = TypeVar("Result")
@@ -148,59 +135,17 @@ class Testbed:
         folder.claim()
         driver: Backend | None = None
         try:
-            folder.write(state)
+            await in_thread(folder.write, state)
             driver = open_backend(folder, state, progress)
             await driver.prepare()
-            return await while_alive(
-                driver, cls._bring_up(folder, folder.read(), driver, progress, phase)
+            prepared = await in_thread(folder.read)
+            started = await while_alive(
+                driver, start_network(folder, prepared, driver, progress, phase)
             )
+            return cls(folder, started.state, driver, started.lightning, started.bitcoin)
         except BaseException:
             # Not `finally`: a network that is up stays up.
-            await _to_its_end(driver.destroy() if driver is not None else _give_back(folder))
-            raise
-
-    @classmethod
-    async def _bring_up(
-        cls,
-        folder: StateFolder,
-        state: TestbedState,
-        backend: Backend,
-        progress: Progress,
-        phase: Phase,
-    ) -> Testbed:
-        topology = state.topology
-        phase("chain")
-        progress("Starting bitcoind")
-        await backend.start([BITCOIND])
-        bitcoin = BitcoinClient(await backend.bitcoind())
-        clients: dict[str, LndClient] = {}
-        try:
-            await prepare_chain(topology, bitcoin)
-            phase("nodes")
-            names = lightning_services(topology)
-            progress(f"Starting {len(names)} LND nodes")
-            await backend.start(names)
-            sites = await _sites(backend, names)
-            clients |= {name: LndClient(site.admin) for name, site in sites.items()}
-            lightning = await wait_nodes(sites, clients)
-            # Their starts take processor time, but nothing waits for them until the end.
-            await backend.start(aperture_services(topology))
-            books, _ = await asyncio.gather(
-                provision(topology, bitcoin, lightning, progress=progress, phase=phase),
-                bake_macaroons(clients, backend.directory / "macaroons"),
-            )
-            phase("sellers")
-            await together(_wait_answer(site) for site in backend.sellers().values())
-            phase("snapshot")
-            state = state.model_copy(update={"books": books, "began_at": time.time()})
-            folder.write(state)
-            testbed = cls(folder, state, backend, lightning, bitcoin)
-            await snapshot.save(backend, bitcoin, topology)
-            await backend.start([MINER])
-            phase("up")
-            return testbed
-        except BaseException:
-            await _to_its_end(_close_all(clients, bitcoin))
+            await to_its_end(driver.destroy() if driver is not None else in_thread(folder.remove))
             raise
 
     @classmethod
@@ -211,14 +156,14 @@ class Testbed:
             TestbedError: none of that name, or it did not finish starting.
         """
         folder = StateFolder(name)
-        state = folder.read()
+        state = await in_thread(folder.read)
         if not state.books:
             raise TestbedError(
                 f"testbed {name!r} is still starting, or its start was interrupted;"
                 f" `lnagents testbed down --name {name}` removes it"
             )
         backend = open_backend(folder, state, ignore)
-        sites = await _sites(backend, lightning_services(state.topology))
+        sites = await find_sites(backend, lightning_services(state.topology))
         lightning = Lightning(
             sites=sites,
             clients={node: LndClient(site.admin) for node, site in sites.items()},
@@ -245,7 +190,7 @@ class Testbed:
         try:
             yield testbed
         finally:
-            await _to_its_end(testbed.down())
+            await to_its_end(testbed.down())
 
     @property
     def name(self) -> str:
@@ -292,11 +237,11 @@ class Testbed:
     async def down(self) -> None:
         """Stop everything and remove all files."""
         await self.close()
-        await _to_its_end(self._backend.destroy())
+        await to_its_end(self._backend.destroy())
 
     async def close(self) -> None:
         """Let go of the network and leave it running."""
-        await _close_all(self._lightning.clients, self._bitcoin)
+        await close_all(self._lightning.clients, self._bitcoin)
 
     async def states(self) -> Mapping[str, ServiceState]:
         """What every service is doing now."""
@@ -434,7 +379,7 @@ class Testbed:
         """
         await self.wait_quiet()
         await audit.wait_forwards(self._lightning.clients, self.began_at)
-        await snapshot.save(self._backend, self._bitcoin, self.topology)
+        await snapshot.save(self._backend, self._bitcoin)
 
     async def reset(self) -> None:
         """Go back to the state right after provisioning (or the last `snapshot`).
@@ -447,7 +392,7 @@ class Testbed:
         """
         await snapshot.restore(self._backend, self._bitcoin, self._lightning, self.topology)
         await self.wait_gossip()
-        await together(_wait_answer(site) for site in self.sellers.values())
+        await wait_sellers(self.sellers.values())
 
     def _network(self) -> Network:
         return Network(self._lightning.clients, self._lightning.keys, self.topology.profile)
@@ -479,53 +424,8 @@ async def remove(name: str) -> None:
     folder = StateFolder(name)
     if folder.exists() and not (folder.path / "state.json").exists():
         # Interrupted between its first two steps: nothing was started.
-        await _give_back(folder)
+        await in_thread(folder.remove)
         return
-    state = folder.read()
+    state = await in_thread(folder.read)
     backend = open_backend(folder, state, ignore)
-    await _to_its_end(backend.destroy())
-
-
-async def _sites(backend: Backend, names: tuple[str, ...]) -> dict[str, NodeSite]:
-    return dict(zip(names, await together(backend.node(name) for name in names), strict=True))
-
-
-async def _wait_answer(site: SellerSite) -> None:
-    """Wait until the Aperture answers anything; the service behind it may not be there yet."""
-    async with httpx.AsyncClient(trust_env=False) as http:
-
-        async def answers() -> bool:
-            try:
-                await http.get(site.url)
-            except httpx.HTTPError:
-                return False
-            return True
-
-        await wait_until(
-            answers,
-            timeout=APERTURE_SECONDS,
-            complaint=lambda: f"the Aperture of {site.node} does not answer at {site.url}",
-        )
-
-
-async def _close_all(clients: Mapping[str, LndClient], bitcoin: BitcoinClient) -> None:
-    await together([*(client.close() for client in clients.values()), bitcoin.close()])
-
-
-async def _give_back(folder: StateFolder) -> None:
-    await asyncio.to_thread(folder.remove)
-
-
-async def _to_its_end(coroutine: Coroutine[Any, Any, object]) -> None:
-    """Await something that must not be left half done, even if cancelled meanwhile."""
-    work = asyncio.ensure_future(coroutine)
-    cancelled = False
-    while not work.done():
-        try:
-            await asyncio.shield(work)
-        except asyncio.CancelledError:
-            cancelled = True
-    if cancelled:
-        work.exception()
-        raise asyncio.CancelledError
-    work.result()
+    await to_its_end(backend.destroy())

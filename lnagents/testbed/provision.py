@@ -30,6 +30,7 @@ from lnagents.testbed.gossip import Network, wait_gossip
 from lnagents.testbed.private import write_private
 from lnagents.testbed.settings import ANNOUNCEMENT_BLOCKS
 from lnagents.testbed.state import NodeBooks
+from lnagents.testbed.threads import in_thread
 from lnagents.testbed.together import together
 from lnagents.testbed.waiting import wait_until
 
@@ -148,7 +149,7 @@ async def bake_macaroons(
 
     async def bake(name: str, file: str, roles: tuple[Role, ...]) -> Path:
         path = directory / name / f"{file}.macaroon"
-        await asyncio.to_thread(write_private, path, await clients[name].bake_macaroon(roles))
+        await in_thread(write_private, path, await clients[name].bake_macaroon(roles))
         return path
 
     wanted = {**{role.value: (role,) for role in ROLES}, "agent": ROLES}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 
 from lnagents.model.errors import TestbedError
@@ -17,12 +16,13 @@ from lnagents.testbed.backend import (
 )
 from lnagents.testbed.bitcoin import BitcoinClient
 from lnagents.testbed.provision import Lightning, prepare_chain, wait_active, wait_nodes
-from lnagents.testbed.together import while_alive
+from lnagents.testbed.threads import in_thread
+from lnagents.testbed.together import to_its_end, while_alive
 
 FOLDER = "snapshot"
 
 
-async def save(backend: Backend, bitcoin: BitcoinClient, topology: Topology) -> None:
+async def save(backend: Backend, bitcoin: BitcoinClient) -> None:
     """Freeze all services, copy their data, and let them go on.
 
     Raises:
@@ -30,18 +30,18 @@ async def save(backend: Backend, bitcoin: BitcoinClient, topology: Topology) -> 
     """
     await bitcoin.flush()
     target, draft = backend.directory / FOLDER, backend.directory / f"{FOLDER}.draft"
-    await asyncio.to_thread(shutil.rmtree, draft, True)
+    await in_thread(shutil.rmtree, draft, True)
     states = await backend.states()
     running = [name for name, state in states.items() if state is ServiceState.RUNNING]
     try:
-        # Whoever pays last is frozen last: bitcoind after the nodes that ask it.
+        # bitcoind last, because the nodes wait for its answers.
         await backend.pause([name for name in running if name != BITCOIND])
         await backend.pause([name for name in running if name == BITCOIND])
         await backend.save_state(draft)
     finally:
-        await backend.resume(running)
-    await asyncio.to_thread(shutil.rmtree, target, True)
-    await asyncio.to_thread(draft.rename, target)
+        await to_its_end(backend.resume(running))
+    await in_thread(shutil.rmtree, target, True)
+    await in_thread(draft.rename, target)
 
 
 async def restore(
@@ -53,7 +53,7 @@ async def restore(
         TestbedError: there is no snapshot, or a service did not come back.
     """
     source = backend.directory / FOLDER
-    if not await asyncio.to_thread(source.is_dir):
+    if not await in_thread(source.is_dir):
         raise TestbedError(f"there is no snapshot in {backend.directory}")
     names = lightning_services(topology)
     services = (MINER, *aperture_services(topology), *names, BITCOIND)
@@ -64,7 +64,7 @@ async def restore(
         await while_alive(backend, _start_nodes(backend, bitcoin, lightning, topology))
     except BaseException:
         # All or nothing: half a network would look like one that works.
-        await asyncio.shield(backend.kill(services))
+        await to_its_end(backend.kill(services))
         raise
 
 

@@ -25,7 +25,7 @@ from lnagents.testbed.backend import BackendKind
 from lnagents.testbed.private import write_private
 from lnagents.testbed.processes import ProcessRecord
 
-TMPFS = Path("/dev/shm")  # noqa: S108 - the folder made in it belongs to the user alone
+TMPFS = Path("/dev/shm")  # noqa: S108 - the folder made in it is new, and the user's alone
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
 
 BYTES_BASE = 300 * 1024**2
@@ -162,5 +162,6 @@ def data_directory_for(name: str, mark: str, nodes: int) -> Path:
     wanted = BYTES_BASE + nodes * BYTES_PER_NODE
     usable = TMPFS.is_dir() and os.access(TMPFS, os.W_OK)
     if usable and shutil.disk_usage(TMPFS).free >= wanted:
-        return TMPFS / f"lnagents-{os.getuid()}" / folder
+        # Directly there: in a shared folder somebody else could have made a parent.
+        return TMPFS / f"lnagents-{folder}"
     return platformdirs.user_cache_path("lnagents") / "testbeds" / folder

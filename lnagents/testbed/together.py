@@ -60,6 +60,21 @@ async def while_alive(backend: Backend, coroutine: Coroutine[Any, Any, Result]) 
                 task.exception()
 
 
+async def to_its_end(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Await something that must not be left half done, even if cancelled meanwhile."""
+    work = asyncio.ensure_future(coroutine)
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        work.exception()
+        raise asyncio.CancelledError
+    work.result()
+
+
 def _failure_of(task: asyncio.Future[Any]) -> BaseException:
     failure = task.exception()
     assert failure is not None  # noqa: S101 - `watch` never returns

@@ -119,8 +119,7 @@ def test_data_goes_to_tmpfs_only_if_there_is_room(
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
     on_tmpfs = data_directory_for("n", "abcdef0123", 7)
-    assert on_tmpfs.name == "n-abcdef01"
-    assert on_tmpfs.parent.parent == tmp_path
+    assert on_tmpfs == tmp_path / "lnagents-n-abcdef01"
     assert data_directory_for("n", "abcdef0123", 8).is_relative_to(tmp_path / "cache")
     monkeypatch.setattr(module, "TMPFS", tmp_path / "missing")
     assert data_directory_for("n", "abcdef0123", 1).is_relative_to(tmp_path / "cache")
