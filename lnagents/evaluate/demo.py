@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ class DemoSettings:
 
     topology: Topology
     out: Path
-    """Folder for the report."""
+    """Folder for the report, and for the agents' stores and logs."""
     workload: str = "default"
     payments: int = 400
     seed: int = 0
@@ -73,6 +74,13 @@ async def run_demo(settings: DemoSettings, observer: DemoObserver) -> DemoResult
             testbed.directory / "agents",
             FleetSettings(seed=settings.seed),
             observer,
+        )
+        await asyncio.to_thread(
+            shutil.copytree,
+            testbed.directory / "agents",
+            settings.out / "agents",
+            ignore=shutil.ignore_patterns("*.sock", "lock"),
+            dirs_exist_ok=True,
         )
         observer.phase("Putting the network back to its first state")
         await testbed.reset()
