@@ -51,8 +51,10 @@ $(VENV)/.package: $(VENV)/.requirements $(PACKAGE_INPUTS)
 	$(UV) pip install --quiet --python $(VENV) --no-deps --editable .
 	touch $@
 
+# Compiled here once, because seven daemons that start together would each compile all of it where
+# Python may not write bytecode.
 $(VENV)/.requirements: requirements.lock | $(BIN)/python
-	$(UV) pip install --quiet --python $(VENV) --require-hashes -r requirements.lock
+	$(UV) pip install --quiet --compile-bytecode --python $(VENV) --require-hashes -r requirements.lock
 	touch $@
 
 # With pip in it (--seed), which fetches Go later where uv was needed only for this.
