@@ -304,8 +304,7 @@ class NativeBackend:
         if service == MINER:
             interval = self._state.topology.chain.block_interval_seconds
             return miner.environment(self._bitcoind_site(), interval)
-        # Go's collector would run often in these small heaps; memory is cheaper here than time.
-        return {"GOGC": "400"}
+        return {}
 
     def _chain(self) -> ChainAccess:
         return ChainAccess(
