@@ -23,7 +23,7 @@ from lnagents.testbed.together import together
 
 POLL_SECONDS = 0.03
 
-_SEND_AGAIN_SECONDS = {Profile.FAST: 1.5, Profile.MAINNET: 180.0}
+_SEND_AGAIN_SECONDS = {Profile.FAST: 1.5, Profile.MAINNET: 450.0}
 """How long an update may take before it counts as dropped."""
 
 EdgeName: TypeAlias = tuple[ShortChannelId, NodeKey]

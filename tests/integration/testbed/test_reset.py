@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from dataclasses import replace
 
 import pytest
 
 from lnagents.model.errors import NodeDiedError
 from lnagents.testbed import ServiceState, Testbed
+from lnagents.testbed.processes import send_signal
 from lnagents.testbed.pytest_fixtures import NetworkFactory
+from lnagents.testbed.state import StateFolder
 
 
 @pytest.fixture(scope="module", name="line")
@@ -107,6 +110,12 @@ async def test_a_node_that_dies_is_named_with_its_last_words(
         assert (await own.states())["dave"] is ServiceState.DIED
         with pytest.raises(NodeDiedError, match="dave ended by itself"):
             await own.wait_gossip()
+        # The whole network comes back all the same, also without its chain.
+        assert send_signal(StateFolder(own.name).processes()["bitcoind"], signal.SIGKILL)
+        with pytest.raises(NodeDiedError, match=r"(bitcoind|dave) ended by itself"):
+            await own.mine(1)
+        await own.reset()
+        assert (await own.pay("alice", "erin", 1_000_000)).settled
     finally:
         await own.down()
     assert not own.directory.exists()
