@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -12,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from lnagents.lnd import LndClient, LndEndpoint, Role
-from lnagents.model.errors import TestbedError
+from lnagents.model.errors import LnagentsError, TestbedError
 from lnagents.model.payment import PaymentOutcome, PaymentStatus
 from lnagents.model.topology import Topology
 from lnagents.model.units import Msat, NodeKey
@@ -28,9 +29,10 @@ from lnagents.testbed.backend import (
 from lnagents.testbed.backends import open_backend
 from lnagents.testbed.bitcoin import BitcoinClient
 from lnagents.testbed.gossip import Network, wait_gossip
+from lnagents.testbed.processes import is_alive, own_record
 from lnagents.testbed.provision import Lightning, Phase
 from lnagents.testbed.startup import close_all, find_sites, start_network, wait_sellers
-from lnagents.testbed.state import StateFolder, TestbedState, data_directory_for
+from lnagents.testbed.state import StateFolder, TestbedState, data_directory_for, running_names
 from lnagents.testbed.threads import in_thread
 from lnagents.testbed.together import to_its_end, together, while_alive
 from lnagents.testbed.waiting import wait_until
@@ -99,6 +101,7 @@ class Testbed:
         backend: BackendKind = BackendKind.NATIVE,
         name: str | None = None,
         directory: Path | None = None,
+        tied: bool = False,
         progress: Progress = ignore,
         phase: Phase = ignore,
     ) -> Testbed:
@@ -112,6 +115,8 @@ class Testbed:
             name: how later commands find it; None takes the topology's.
             directory: a folder, not there yet, for its data; None chooses one, on tmpfs if there
                 is room.
+            tied: it should not outlive this process. Whoever starts a network next removes it if
+                this process was killed before it could.
             progress: told each step, for people.
             phase: told the name of each phase when it begins, for the start-up bench.
 
@@ -130,8 +135,10 @@ class Testbed:
             mark=mark,
             directory=where.absolute(),
             topology=topology,
+            owner=own_record() if tied else None,
         )
         phase("prepare")
+        await _remove_orphans()
         folder.claim()
         driver: Backend | None = None
         try:
@@ -185,7 +192,12 @@ class Testbed:
     ) -> AsyncIterator[Testbed]:
         """`up`, and `down` at the end, as an async context manager."""
         testbed = await cls.up(
-            topology, backend=backend, name=name, directory=directory, progress=progress
+            topology,
+            backend=backend,
+            name=name,
+            directory=directory,
+            tied=True,
+            progress=progress,
         )
         try:
             yield testbed
@@ -413,6 +425,16 @@ class Testbed:
 
     async def _watched(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         return await while_alive(self._backend, coroutine)
+
+
+async def _remove_orphans() -> None:
+    """Remove the networks that were tied to a process which was killed."""
+    for name in await in_thread(running_names):
+        # Half-made ones, and those that somebody else removes at the same time, are not ours.
+        with contextlib.suppress(LnagentsError):
+            owner = (await in_thread(StateFolder(name).read)).owner
+            if owner is not None and not is_alive(owner):
+                await remove(name)
 
 
 async def remove(name: str) -> None:

@@ -60,6 +60,12 @@ def spawn(
     return ProcessRecord(pid=pid, started=status[1] if status else 0)
 
 
+def own_record() -> ProcessRecord:
+    """The process that asks."""
+    status = _status(os.getpid())
+    return ProcessRecord(pid=os.getpid(), started=status[1] if status else 0)
+
+
 def is_alive(record: ProcessRecord) -> bool:
     """Whether the process still runs (or is stopped, but not ended)."""
     status = _living(record)

@@ -52,7 +52,7 @@ async def testbed_factory(pytestconfig: pytest.Config) -> AsyncIterator[NetworkF
             # Sessions run beside each other, and beside what the user has up.
             name = f"{chosen.name}-pytest-{os.getpid()}-{next(numbers)}"
             testbed = await Testbed.up(
-                chosen.model_copy(update={"base_port": 0}), backend=backend, name=name
+                chosen.model_copy(update={"base_port": 0}), backend=backend, name=name, tied=True
             )
             stack.push_async_callback(testbed.down)
             return testbed

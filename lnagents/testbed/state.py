@@ -60,6 +60,8 @@ class TestbedState(StrictModel):
     directory: Path
     """Data of the services; removed by `down`."""
     topology: Topology
+    owner: ProcessRecord | None = None
+    """The process that it should not outlive; None lets it run until `down`."""
     ports: dict[str, int] = Field(default_factory=dict)
     began_at: float = 0.0
     """Unix seconds when provisioning ended; 0 before."""

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -198,6 +199,41 @@ def test_down_removes_what_a_killed_up_left(shell: Shell, moment: str) -> None:
         process.communicate()
     code, _, err = shell.run("testbed", "down", "--all")
     assert code == 0, err
+    shell.assert_nothing_left()
+
+
+OWNER = """
+import asyncio, sys, time
+from pathlib import Path
+from lnagents.testbed import Testbed, load_topology
+
+async def main() -> None:
+    async with Testbed.running(load_topology(Path(sys.argv[1])), name="orphan"):
+        print("up", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_what_a_killed_program_left_is_removed_by_the_next_start(shell: Shell) -> None:
+    topology = shell.topology()
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, topology], env=shell.environment, stdout=subprocess.PIPE
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"up\n"
+        code, _, err = shell.run("testbed", "status", "--name", "orphan")
+        assert code == 0, err
+        owner.kill()
+        owner.communicate()
+    up = shell.json("testbed", "up", topology)
+    assert up["name"] == "tiny"
+    code, _, err = shell.run("testbed", "status", "--name", "orphan")
+    assert code == 1
+    assert "(up: tiny)" in err
+    assert not any("/lnagents-orphan-" in command for command in shell.processes())
+    shell.json("testbed", "down")
     shell.assert_nothing_left()
 
 
