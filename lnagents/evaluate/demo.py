@@ -64,7 +64,10 @@ async def run_demo(settings: DemoSettings, observer: DemoObserver) -> DemoResult
     async with AsyncExitStack() as stack:
         observer.phase("Starting the network")
         testbed = await Testbed.up(
-            settings.topology, backend=settings.backend, progress=observer.progress
+            settings.topology,
+            backend=settings.backend,
+            tied=not settings.keep,
+            progress=observer.progress,
         )
         stack.push_async_callback(testbed.down)
         observer.phase("Starting one agent daemon per node")

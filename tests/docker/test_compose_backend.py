@@ -179,13 +179,17 @@ async def test_reset_goes_back(testbed: Testbed) -> None:
 
 
 async def test_cancelled_at_any_moment_it_leaves_nothing(engine: Engine) -> None:
-    for seconds in (0.5, 3.0, 7.0):
+    for seconds in (0.5, 2.0, 4.0):
         name = engine.project.removeprefix("lnagents-")
         starting = asyncio.ensure_future(Testbed.up(LINE, backend=BackendKind.COMPOSE, name=name))
         await asyncio.sleep(seconds)
-        starting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await starting
+        if starting.done():
+            # A quick machine: it was ready before, so this is the usual way down.
+            await starting.result().down()
+        else:
+            starting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await starting
         assert not await asyncio.to_thread(engine.leftovers)
         assert not StateFolder(name).exists()
 

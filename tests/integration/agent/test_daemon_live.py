@@ -88,7 +88,11 @@ async def test_it_learns_online_and_goes_on_where_it_stopped(
 
     async with httpx.AsyncClient(trust_env=False) as http:
         answer = await http.get(f"http://{metrics}/metrics")
-    assert f"lnagents_forwards_total {float(status.forwards)}" in answer.text
+    told = [
+        line for line in answer.text.splitlines() if line.startswith("lnagents_forwards_total ")
+    ]
+    # Events of the last payments may have come since the status was asked for.
+    assert status.forwards <= float(told[0].split()[1]) <= 10.0
     assert "lnagents_channel_fee_rate_ppm{" in answer.text
 
     assert stat.S_IMODE(agent.control.path.stat().st_mode) == 0o600

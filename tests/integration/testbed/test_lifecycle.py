@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -90,12 +91,23 @@ def test_unknown_names_are_bad_input(shell: Shell) -> None:
     shell.assert_nothing_left()
 
 
+def free_run_of_ports(count: int) -> int:
+    """The first of `count` ports in a row that nobody listens on."""
+    for first in range(12_000, 30_000, count):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+    raise AssertionError(f"no {count} free ports in a row")
+
+
 def test_a_port_in_use_is_named_with_who_wants_it(shell: Shell) -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        # alice's gRPC is the fourth port. Fixed ports below the range from which the system gives
+        # out its own: one of those might be in use next to the one that is taken here.
+        port = free_run_of_ports(20) + 3
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = taken.getsockname()[1]
-        # alice's gRPC is the fourth port.
         text = TINY.replace("nodes:", f"base_port: {port - 3}\nnodes:", 1)
         code, _, err = shell.run("testbed", "up", shell.topology(text))
     assert code == 1
