@@ -23,6 +23,9 @@ START_TIMEOUT_SECONDS = 120.0
 
 STOP_TIMEOUT_SECONDS = 20.0
 
+BELIEF_ROUNDS = 5.0
+"""Half-life, in rounds, of what an agent believes of others' liquidity."""
+
 LOG_LINES = 20
 """Shown when a daemon dies."""
 
@@ -174,6 +177,8 @@ def configuration(testbed: Testbed, name: str, settings: FleetSettings, seed: in
             "hint_per_day_msat": 2_000 * MSAT_PER_SAT if settings.buy_hints else 0,
         },
         "rounds": {"seconds": settings.round_seconds},
+        # Liquidity moves here within seconds as elsewhere within hours; beliefs age with it.
+        "routing": {"liquidity_half_life_seconds": BELIEF_ROUNDS * settings.round_seconds},
         "fees": _fee_bounds(settings),
         "actor": {"kind": settings.actor, "seed": seed},
     }
