@@ -362,6 +362,9 @@ class Daemon:
 
     async def _make_actor(self, store: Store) -> Actor:
         section = self.config.actor
+        if self.config.dry_run:
+            # What is not carried out has no consequences to learn from.
+            section = section.model_copy(update={"learn": False})
         actor = await make_actor(section, self.config.routing.attempt_cost(), str(self._path))
         saved = await store.last_checkpoint()
         data = saved.data if saved is not None else None
