@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import IO
 
 from lnagents.agent import AgentControl, AgentStatus
-from lnagents.model.errors import LnagentsError, NodeDiedError, SettleTimeoutError
+from lnagents.model.errors import LnagentsError, NodeDiedError
 from lnagents.model.topology import PolicySpec
 from lnagents.model.units import MSAT_PER_SAT
 from lnagents.testbed import Testbed
+from lnagents.testbed.private import write_private
+from lnagents.testbed.waiting import wait_until
 
 START_TIMEOUT_SECONDS = 120.0
 """For all daemons; torch takes some seconds of processor time to load in each."""
@@ -135,7 +137,7 @@ async def running_fleet(
 
 async def _launch(name: str, directory: Path, config_text: str, control: AgentControl) -> _Daemon:
     config, log = directory / "agent.toml", directory / "agent.log"
-    await asyncio.to_thread(_write_config, config, config_text)
+    await asyncio.to_thread(write_private, config, config_text)
     output = await asyncio.to_thread(_open_log, log)
     try:
         process = await asyncio.create_subprocess_exec(
@@ -218,11 +220,6 @@ def _section(title: str, values: Mapping[str, object]) -> str:
     return head + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
 
-def _write_config(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.write_text(text, encoding="utf-8")
-
-
 def _open_log(path: Path) -> IO[bytes]:
     return path.open("ab")
 
@@ -233,24 +230,23 @@ def _tail(path: Path) -> str:
 
 
 async def _all_answer(daemons: dict[str, _Daemon]) -> None:
-    try:
-        async with asyncio.timeout(START_TIMEOUT_SECONDS), asyncio.TaskGroup() as group:
-            for daemon in daemons.values():
-                group.create_task(_answers(daemon.control))
-    except TimeoutError as exc:
-        raise SettleTimeoutError(
-            f"not all agents answered within {START_TIMEOUT_SECONDS:.0f} s of their start"
-        ) from exc
+    silent = dict(daemons)
 
+    async def answered() -> bool:
+        for name, daemon in list(silent.items()):
+            try:
+                await daemon.control.status()
+            except LnagentsError:
+                return False
+            del silent[name]
+        return True
 
-async def _answers(control: AgentControl) -> None:
-    while True:
-        try:
-            await control.status()
-        except LnagentsError:
-            await asyncio.sleep(0.2)
-        else:
-            return
+    await wait_until(
+        answered,
+        timeout=START_TIMEOUT_SECONDS,
+        complaint=lambda: f"no answer from the agents of {', '.join(silent)}",
+        interval=0.2,
+    )
 
 
 async def _stop_all(daemons: dict[str, _Daemon]) -> None:
