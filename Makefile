@@ -38,7 +38,7 @@ stubs: $(VENV)/.requirements
 
 # The same command as in the first lines of the lock.
 lock: | $(UV)
-	$(UV) pip compile pyproject.toml --extra learn --group dev --universal --generate-hashes \
+	$(UV) pip compile pyproject.toml --extra learn --extra twin --group dev --universal --generate-hashes \
 		--python-version 3.11 --quiet -o requirements.lock
 
 clean:

@@ -1,0 +1,1 @@
+"""A fast simulator of a Lightning network that does what LND does."""
