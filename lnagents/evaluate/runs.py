@@ -24,7 +24,7 @@ from lnagents.evaluate.workload import (
     SenderAnswer,
     run_workload,
 )
-from lnagents.model.payment import AttemptStatus, PaymentStatus
+from lnagents.model.payment import PaymentStatus
 from lnagents.model.units import Msat
 from lnagents.model.workload import PaymentIntent
 from lnagents.testbed import Testbed
@@ -111,10 +111,10 @@ async def run_with_lnd(
         payment = await testbed.client(source).pay(
             request, fee_limit_msat=max_fee_msat, timeout_seconds=PAYMENT_TIMEOUT_SECONDS
         )
-        failed = sum(attempt.status is AttemptStatus.FAILED for attempt in payment.attempts)
         settled = payment.status is PaymentStatus.SETTLED
         fee = payment.fee_msat if settled else 0
-        return Answer(settled, fee, len(payment.attempts), failed, payment.failure_reason)
+        attempts = len(payment.attempts)
+        return Answer(settled, fee, attempts, payment.failed_attempts, payment.failure_reason)
 
     async def look() -> dict[str, AgentStatus]:
         return {}

@@ -141,6 +141,11 @@ class Payment:
     created_at: float = 0.0
     payment_index: int = 0
 
+    @property
+    def failed_attempts(self) -> int:
+        """How many attempts failed, also of a payment that settled in the end."""
+        return sum(attempt.status is AttemptStatus.FAILED for attempt in self.attempts)
+
 
 @dataclass(frozen=True, slots=True)
 class PaymentOutcome:

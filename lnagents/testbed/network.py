@@ -327,7 +327,6 @@ class Testbed:
             max_parts=max_parts,
         )
         settled = payment.status is PaymentStatus.SETTLED
-        failed = sum(attempt.failure is not None for attempt in payment.attempts)
         return PaymentOutcome(
             index=0,
             source=source,
@@ -336,7 +335,7 @@ class Testbed:
             settled=settled,
             fee_msat=payment.fee_msat if settled else 0,
             attempts=len(payment.attempts),
-            failed_attempts=failed,
+            failed_attempts=payment.failed_attempts,
             started_at=began - self.began_at,
             seconds=time.time() - began,
             reason="" if settled else payment.failure_reason,
