@@ -71,12 +71,18 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True)
 class ChannelDecision:
-    """New fees of one own channel; None keeps what is set."""
+    """What changes on one own channel; None keeps what is set."""
 
     fee_rate_ppm: Ppm | None = None
     base_fee_msat: Msat | None = None
     inbound_fee_rate_ppm: Ppm | None = None
     max_htlc_msat: Msat | None = None
+    preference: float | None = None
+    """For payments that are routed hop by hop: the higher, the sooner they leave over this channel;
+    0 at first."""
+    reserved_share: float | None = None
+    """Share of the own liquidity and of the HTLC slots that only priority payments may use, 0 (at
+    first) to 1."""
     reason: str = ""
 
 
