@@ -26,7 +26,8 @@ MAX_NODES = 10_000
 
 _REDRAWS = 100
 
-_Pair: TypeAlias = tuple[int, int]
+Pair: TypeAlias = tuple[int, int]
+"""Two nodes, by index, that share a channel."""
 
 
 class Shape(str, Enum):
@@ -74,55 +75,12 @@ def generate_topology(
     )
 
 
-def _join(
-    shape: Shape, nodes: int, rng: random.Random, degree: int, rewiring: float, name: str
-) -> list[_Pair]:
-    if shape is Shape.BARABASI_ALBERT:
-        if degree >= nodes:
-            raise TopologyError(name, f"degree: {degree} needs more than {nodes} nodes")
-        return _barabasi_albert(nodes, degree, rng)
-    if shape is Shape.WATTS_STROGATZ:
-        if 2 * degree >= nodes:
-            raise TopologyError(
-                name, f"degree: {degree} on each side needs more than {nodes} nodes"
-            )
-        return _watts_strogatz(nodes, degree, rewiring, rng, name)
-    if shape is Shape.RING and nodes < 3:
-        raise TopologyError(name, f"nodes: a ring needs at least 3, not {nodes}")
-    shapes: dict[Shape, Callable[[int], list[_Pair]]] = {
-        Shape.LINE: _line,
-        Shape.STAR: _star,
-        Shape.RING: _ring,
-        Shape.GRID: _grid,
-    }
-    return shapes[shape](nodes)
+def join_barabasi_albert(nodes: int, degree: int, rng: random.Random) -> list[Pair]:
+    """Pairs of a Barabási-Albert network.
 
-
-def _line(nodes: int) -> list[_Pair]:
-    return [(index, index + 1) for index in range(nodes - 1)]
-
-
-def _star(nodes: int) -> list[_Pair]:
-    return [(0, index) for index in range(1, nodes)]
-
-
-def _ring(nodes: int) -> list[_Pair]:
-    return [(index, (index + 1) % nodes) for index in range(nodes)]
-
-
-def _grid(nodes: int) -> list[_Pair]:
-    columns = math.isqrt(nodes - 1) + 1
-    pairs = []
-    for index in range(nodes):
-        if (index + 1) % columns and index + 1 < nodes:
-            pairs.append((index, index + 1))
-        if index + columns < nodes:
-            pairs.append((index, index + columns))
-    return pairs
-
-
-def _barabasi_albert(nodes: int, degree: int, rng: random.Random) -> list[_Pair]:
-    """A star of degree + 1 nodes first; then each newcomer joins `degree` different nodes."""
+    A star of `degree` + 1 nodes first; then each newcomer joins `degree` different nodes, each
+    chosen with a chance proportional to the channels that it has.
+    """
     pairs = _star(degree + 1)
     ends = [end for pair in pairs for end in pair]  # each node as often as it has channels
     for newcomer in range(degree + 1, nodes):
@@ -137,9 +95,56 @@ def _barabasi_albert(nodes: int, degree: int, rng: random.Random) -> list[_Pair]
     return pairs
 
 
+def _join(
+    shape: Shape, nodes: int, rng: random.Random, degree: int, rewiring: float, name: str
+) -> list[Pair]:
+    if shape is Shape.BARABASI_ALBERT:
+        if degree >= nodes:
+            raise TopologyError(name, f"degree: {degree} needs more than {nodes} nodes")
+        return join_barabasi_albert(nodes, degree, rng)
+    if shape is Shape.WATTS_STROGATZ:
+        if 2 * degree >= nodes:
+            raise TopologyError(
+                name, f"degree: {degree} on each side needs more than {nodes} nodes"
+            )
+        return _watts_strogatz(nodes, degree, rewiring, rng, name)
+    if shape is Shape.RING and nodes < 3:
+        raise TopologyError(name, f"nodes: a ring needs at least 3, not {nodes}")
+    shapes: dict[Shape, Callable[[int], list[Pair]]] = {
+        Shape.LINE: _line,
+        Shape.STAR: _star,
+        Shape.RING: _ring,
+        Shape.GRID: _grid,
+    }
+    return shapes[shape](nodes)
+
+
+def _line(nodes: int) -> list[Pair]:
+    return [(index, index + 1) for index in range(nodes - 1)]
+
+
+def _star(nodes: int) -> list[Pair]:
+    return [(0, index) for index in range(1, nodes)]
+
+
+def _ring(nodes: int) -> list[Pair]:
+    return [(index, (index + 1) % nodes) for index in range(nodes)]
+
+
+def _grid(nodes: int) -> list[Pair]:
+    columns = math.isqrt(nodes - 1) + 1
+    pairs = []
+    for index in range(nodes):
+        if (index + 1) % columns and index + 1 < nodes:
+            pairs.append((index, index + 1))
+        if index + columns < nodes:
+            pairs.append((index, index + columns))
+    return pairs
+
+
 def _watts_strogatz(
     nodes: int, degree: int, rewiring: float, rng: random.Random, name: str
-) -> list[_Pair]:
+) -> list[Pair]:
     for _ in range(_REDRAWS):
         pairs = _small_world(nodes, degree, rewiring, rng)
         if _connected(nodes, pairs):
@@ -148,7 +153,7 @@ def _watts_strogatz(
     raise TopologyError(name, problem)
 
 
-def _small_world(nodes: int, degree: int, rewiring: float, rng: random.Random) -> list[_Pair]:
+def _small_world(nodes: int, degree: int, rewiring: float, rng: random.Random) -> list[Pair]:
     pairs = [
         (index, (index + distance) % nodes)
         for distance in range(1, degree + 1)
@@ -172,7 +177,7 @@ def _small_world(nodes: int, degree: int, rewiring: float, rng: random.Random) -
     return pairs
 
 
-def _connected(nodes: int, pairs: list[_Pair]) -> bool:
+def _connected(nodes: int, pairs: list[Pair]) -> bool:
     neighbours: list[list[int]] = [[] for _ in range(nodes)]
     for one, other in pairs:
         neighbours[one].append(other)
@@ -186,7 +191,7 @@ def _connected(nodes: int, pairs: list[_Pair]) -> bool:
     return len(reached) == nodes
 
 
-def _draw_channel(pair: _Pair, rng: random.Random) -> ChannelSpec:
+def _draw_channel(pair: Pair, rng: random.Random) -> ChannelSpec:
     source, target = pair if rng.random() < 0.5 else pair[::-1]
     return ChannelSpec(
         source=f"n{source}",
