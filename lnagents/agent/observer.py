@@ -1,13 +1,8 @@
-"""The own node, watched: gossip, HTLC events, own channels and payments, made into `NodeView`s.
-
-Handling one event costs a few microseconds and touches no disk: events are frequent, and the
-machine is shared with the node itself.
-"""
+"""The own node, watched: gossip, HTLC events, own channels and payments, made into `NodeView`s."""
 
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -17,6 +12,8 @@ from lnagents.agent.candidates import RouteFinder
 from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.limits import Purpose
 from lnagents.agent.store import Store
+from lnagents.env.flows import FlowAccount
+from lnagents.env.local_view import channel_view, competing_ppm, own_policy
 from lnagents.lnd import (
     ChannelClosed,
     GraphUpdate,
@@ -27,8 +24,8 @@ from lnagents.lnd import (
 )
 from lnagents.model.errors import NotFoundError, SettleTimeoutError
 from lnagents.model.graph import Channel, ChannelPolicy, Edge, LocalChannel, NetworkGraph
-from lnagents.model.payment import HtlcEvent, HtlcEventKind, HtlcRole
-from lnagents.model.units import Msat, NodeKey, Ppm, ShortChannelId
+from lnagents.model.payment import HtlcEvent
+from lnagents.model.units import Msat, NodeKey, ShortChannelId
 from lnagents.model.view import ChannelFlow, ChannelView, NodeView
 
 HOLD_SECONDS = 1.0
@@ -37,23 +34,7 @@ HOLD_SECONDS = 1.0
 HEIGHT_SECONDS = 1.0
 """How old a known block height may be; `candidates.BLOCK_PADDING` covers the rest."""
 
-MAX_PENDING_EVENTS = 20_000
-"""Forwards whose end was never told; beyond this the oldest are given up."""
-
 NANOSECONDS = 1_000_000_000
-
-
-@dataclass(slots=True)
-class _Flow:
-    """`ChannelFlow` in the making."""
-
-    forwarded_in_msat: Msat = 0
-    forwarded_out_msat: Msat = 0
-    fees_earned_msat: Msat = 0
-    forwards: int = 0
-    failed_forwards: int = 0
-    sent_msat: Msat = 0
-    receipts: int = 0
 
 
 @dataclass(slots=True)
@@ -78,8 +59,6 @@ class Observer:
         self._store = store
         self._finder = finder
         self.own_key = own_key
-        self.events = 0
-        """HTLC events handled so far."""
         self._found: dict[str, ChannelPolicy] = {}
         self._graph_ready = asyncio.Event()
         self._aliases: dict[NodeKey, str] = {}
@@ -89,10 +68,8 @@ class Observer:
         self._local_at = 0.0
         self._local_lock = asyncio.Lock()
         self._holds: list[tuple[float, ShortChannelId, Msat]] = []
-        self._balances: dict[ShortChannelId, Msat] = {}
-        self._flows: dict[ShortChannelId, _Flow] = {}
+        self._flows = FlowAccount()
         self._round = _Round()
-        self._pending: dict[tuple[HtlcRole, ShortChannelId, int], HtlcEvent] = {}
         self._height = 0
         self._height_at = float("-inf")
         self._forwards = 0
@@ -148,6 +125,11 @@ class Observer:
             self._recent.popleft()
 
     @property
+    def events(self) -> int:
+        """HTLC events handled so far."""
+        return self._flows.events
+
+    @property
     def forwards(self) -> int:
         """Settled forwards ever, those included that the node's history does not show yet."""
         return self._forwards + len(self._recent)
@@ -159,53 +141,13 @@ class Observer:
 
     def on_htlc(self, event: HtlcEvent) -> None:
         """Take in one event."""
-        self.events += 1
-        kind = event.kind
-        if kind is HtlcEventKind.FINAL:
-            return  # tells of the link what SETTLE and the failures told of the forward
-        role = event.role
-        if role is HtlcRole.RECEIVE:
-            if kind is HtlcEventKind.SETTLE:
-                self._flow(event.incoming_scid).receipts += 1
+        ended = self._flows.on_event(event)
+        if ended is None:
             return
-        sent = role is HtlcRole.SEND
-        scid, number = (
-            (event.outgoing_scid, event.outgoing_htlc_id)
-            if sent
-            else (event.incoming_scid, event.incoming_htlc_id)
-        )
-        key = (role, scid, number)
-        if kind is HtlcEventKind.FORWARD:
-            self._pending[key] = event
-            if len(self._pending) > MAX_PENDING_EVENTS:
-                del self._pending[next(iter(self._pending))]
-            return
-        begun = self._pending.pop(key, event if kind is HtlcEventKind.LINK_FAIL else None)
-        if kind is HtlcEventKind.SETTLE:
-            if begun is not None:
-                self._on_settled(event, begun)
-        elif not sent:
-            outgoing = begun.outgoing_scid if begun is not None else event.outgoing_scid
-            self._flow(outgoing).failed_forwards += 1
-            amount = begun.outgoing_amount_msat if begun is not None else 0
-            self._store.record_failed_forward(event, amount)
-
-    def _on_settled(self, event: HtlcEvent, begun: HtlcEvent) -> None:
-        out = self._flow(begun.outgoing_scid)
-        if begun.role is HtlcRole.SEND:
-            out.sent_msat += begun.outgoing_amount_msat
-            return
-        self._flow(begun.incoming_scid).forwarded_in_msat += begun.incoming_amount_msat
-        out.forwarded_out_msat += begun.outgoing_amount_msat
-        out.fees_earned_msat += begun.fee_msat
-        out.forwards += 1
-        self._recent.append((event.timestamp_ns, begun.fee_msat))
-
-    def _flow(self, scid: ShortChannelId) -> _Flow:
-        flow = self._flows.get(scid)
-        if flow is None:
-            flow = self._flows[scid] = _Flow()
-        return flow
+        if ended.settled:
+            self._recent.append((event.timestamp_ns, ended.fee_msat))
+        else:
+            self._store.record_failed_forward(event, ended.outgoing_amount_msat)
 
     # ---- Gossip
 
@@ -327,8 +269,7 @@ class Observer:
 
     def own_policy(self, scid: ShortChannelId) -> ChannelPolicy | None:
         """What this node announces on an own channel, as its graph shows it."""
-        channel = self._channels.get(scid)
-        return None if channel is None else channel.edge_from(self.own_key).policy
+        return own_policy(self._channels.get(scid), self.own_key)
 
     def graph(self) -> NetworkGraph:
         """Gossip as it is known now."""
@@ -337,13 +278,9 @@ class Observer:
     async def view(self, number: int) -> NodeView:
         """What the node knows now; flows and payments are those since the view before."""
         local = await self.local_channels(0.0)
-        flows, self._flows = self._flows, {}
+        flows = self._flows.take(local.values())
         this, self._round = self._round, _Round()
-        views = [
-            self._channel_view(channel, flows.get(channel.scid, _Flow()))
-            for channel in local.values()
-        ]
-        self._balances = {scid: one.local_balance_msat for scid, one in local.items()}
+        views = [self._channel_view(channel, flows[channel.scid]) for channel in local.values()]
         return NodeView(
             node=self.own_key,
             round=number,
@@ -358,37 +295,15 @@ class Observer:
             hint_income_msat=this.hint_income_msat,
         )
 
-    def _channel_view(self, channel: LocalChannel, flow: _Flow) -> ChannelView:
-        known = self._channels.get(channel.scid)
-        own = self.own_policy(channel.scid)
-        received = 0
-        before = self._balances.get(channel.scid)
-        if flow.receipts and before is not None:
-            # Events of receipts carry no amount: it is what else does not explain the balance.
-            gained = channel.local_balance_msat - before
-            received = max(
-                0, gained - flow.forwarded_in_msat + flow.forwarded_out_msat + flow.sent_msat
-            )
-        return ChannelView(
-            scid=channel.scid,
-            peer=channel.peer,
-            capacity_msat=channel.capacity_msat,
-            local_balance_msat=channel.local_balance_msat,
-            remote_balance_msat=channel.remote_balance_msat,
-            active=channel.active and own is not None,
-            policy=own or ChannelPolicy(),
-            found_policy=self._found_policy(channel, own),
-            peer_policy=known.edge_from(channel.peer).policy if known else None,
-            competing_ppm=self._competing_ppm(channel.peer),
-            flow=ChannelFlow(
-                forwarded_in_msat=flow.forwarded_in_msat,
-                forwarded_out_msat=flow.forwarded_out_msat,
-                fees_earned_msat=flow.fees_earned_msat,
-                forwards=flow.forwards,
-                failed_forwards=flow.failed_forwards,
-                sent_msat=flow.sent_msat,
-                received_msat=received,
-            ),
+    def _channel_view(self, channel: LocalChannel, flow: ChannelFlow) -> ChannelView:
+        of_peer = (self._channels[scid] for scid in self._of_node.get(channel.peer, ()))
+        return channel_view(
+            self.own_key,
+            channel,
+            self._channels.get(channel.scid),
+            flow=flow,
+            competing=competing_ppm(of_peer, channel.peer, self.own_key),
+            found=self._found_policy(channel, self.own_policy(channel.scid)),
         )
 
     def _found_policy(
@@ -399,13 +314,3 @@ class Observer:
             found = self._found[channel.channel_point] = own
             self._store.record_found_policy(channel.channel_point, own)
         return found
-
-    def _competing_ppm(self, peer: NodeKey) -> Ppm:
-        rates = []
-        for scid in self._of_node.get(peer, ()):
-            channel = self._channels[scid]
-            source = channel.node2 if channel.node1 == peer else channel.node1
-            policy = channel.edge_from(source).policy
-            if source != self.own_key and policy is not None and not policy.disabled:
-                rates.append(policy.fee_rate_ppm)
-        return round(statistics.median(rates)) if rates else -1
