@@ -13,7 +13,8 @@ import grpc
 from google.protobuf.message import Message
 
 from lnagents.lnd.errors import lnd_error
-from lnagents.lnd.stubs import lightning_pb2, router_pb2, stateservice_pb2
+from lnagents.lnd.stubs import invoices_pb2, lightning_pb2, router_pb2, stateservice_pb2
+from lnagents.lnd.stubs.invoices_pb2_grpc import InvoicesStub
 from lnagents.lnd.stubs.lightning_pb2_grpc import LightningStub
 from lnagents.lnd.stubs.router_pb2_grpc import RouterStub
 from lnagents.lnd.stubs.stateservice_pb2_grpc import StateStub
@@ -21,6 +22,7 @@ from lnagents.lnd.types import LndEndpoint
 from lnagents.model.errors import NodeUnavailableError
 
 if TYPE_CHECKING:
+    from lnagents.lnd.stubs.invoices_pb2_grpc import InvoicesAsyncStub
     from lnagents.lnd.stubs.lightning_pb2_grpc import LightningAsyncStub
     from lnagents.lnd.stubs.router_pb2_grpc import RouterAsyncStub
     from lnagents.lnd.stubs.stateservice_pb2_grpc import StateAsyncStub
@@ -90,7 +92,7 @@ _OPTIONS = (
 
 _CALL_NAMES: dict[str, str] = {
     method.input_type.full_name: method.name
-    for module in (lightning_pb2, router_pb2, stateservice_pb2)
+    for module in (invoices_pb2, lightning_pb2, router_pb2, stateservice_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -113,6 +115,7 @@ class Stubs:
         self.metadata = (("macaroon", macaroon.hex()),) if macaroon is not None else ()
         self.lightning: LightningAsyncStub = LightningStub(channel)
         self.router: RouterAsyncStub = RouterStub(channel)
+        self.invoices: InvoicesAsyncStub = InvoicesStub(channel)
         self.state: StateAsyncStub = StateStub(channel)
 
 

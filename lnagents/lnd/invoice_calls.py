@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncGenerator
 
 from lnagents.lnd import convert_payments
 from lnagents.lnd.connection import Connection
 from lnagents.lnd.streams import reconnecting
+from lnagents.lnd.stubs import invoices_pb2 as inv
 from lnagents.lnd.stubs import lightning_pb2 as ln
 from lnagents.lnd.types import InvoiceState, StreamRestarted
 from lnagents.model.payment import Invoice
@@ -35,6 +37,45 @@ class InvoiceCalls:
         )
         answer = await self._connection.ask(stubs.lightning.AddInvoice, request)
         return await self.decode_invoice(answer.payment_request)
+
+    async def add_hold_invoice(
+        self, amount_msat: Msat, preimage: bytes, *, expiry_seconds: int = 3_600
+    ) -> Invoice:
+        """A new own invoice whose HTLCs are kept until `settle_invoice` or `cancel_invoice`.
+
+        Args:
+            amount_msat: 0 lets the payer choose.
+            preimage: 32 bytes that nobody else knows yet; LND is told their hash only.
+            expiry_seconds: how long it may be paid.
+        """
+        stubs = await self._connection.stubs()
+        request = inv.AddHoldInvoiceRequest(
+            hash=hashlib.sha256(preimage).digest(), value_msat=amount_msat, expiry=expiry_seconds
+        )
+        answer = await self._connection.ask(stubs.invoices.AddHoldInvoice, request)
+        return await self.decode_invoice(answer.payment_request)
+
+    async def settle_invoice(self, preimage: bytes) -> None:
+        """Take the HTLCs that an own hold invoice keeps.
+
+        Raises:
+            NotFoundError: the node never made it.
+            LndError: nothing has been paid yet.
+        """
+        stubs = await self._connection.stubs()
+        request = inv.SettleInvoiceMsg(preimage=preimage)
+        await self._connection.ask(stubs.invoices.SettleInvoice, request)
+
+    async def cancel_invoice(self, payment_hash: PaymentHash) -> None:
+        """Give back what an own invoice keeps, and refuse what comes.
+
+        Raises:
+            NotFoundError: the node never made it.
+            LndError: it is settled.
+        """
+        stubs = await self._connection.stubs()
+        request = inv.CancelInvoiceMsg(payment_hash=bytes.fromhex(payment_hash))
+        await self._connection.ask(stubs.invoices.CancelInvoice, request)
 
     async def decode_invoice(self, request: str) -> Invoice:
         """What a payment request (BOLT 11) of anybody says.

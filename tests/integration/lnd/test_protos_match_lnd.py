@@ -26,7 +26,12 @@ from lnagents.testbed.toolchain.progress import silent
 ROOT = Path(__file__).parents[3]
 PINNED = ROOT / "regtest" / "toolchain" / "lnd"
 MODULE = "github.com/lightningnetwork/lnd"
-THEIR_FILES = ("lightning.proto", "stateservice.proto", "routerrpc/router.proto")
+THEIR_FILES = (
+    "lightning.proto",
+    "stateservice.proto",
+    "invoicesrpc/invoices.proto",
+    "routerrpc/router.proto",
+)
 
 
 def compile_protos(proto_path: str, names: list[str], target: Path) -> FileDescriptorSet:
@@ -153,7 +158,8 @@ def differences(ours: FileDescriptorSet, theirs: FileDescriptorSet) -> Iterator[
 
 def test_ours_is_a_part_of_theirs(ours: FileDescriptorSet, theirs: FileDescriptorSet) -> None:
     index = Index(ours)
-    assert {"lnrpc.Lightning", "lnrpc.State", "routerrpc.Router"} == index.services.keys()
+    services = {"lnrpc.Lightning", "lnrpc.State", "invoicesrpc.Invoices", "routerrpc.Router"}
+    assert services == index.services.keys()
     assert {"lnrpc.PolicyUpdateRequest", "routerrpc.SendToRouteRequest"} <= index.messages.keys()
     assert list(differences(ours, theirs)) == []
 
