@@ -145,7 +145,41 @@ class SenderSettings:
 
 @dataclass(frozen=True, slots=True)
 class CommitmentSettings:
-    """What channels are opened with."""
+    """What channels are opened with, and what their commitment transactions cost.
+
+    The defaults are those of a testbed: LND built with the tag `integration`, on regtest, where
+    fees cannot be estimated. With a stock LND it is `anchors=True, fee_per_kw=2_500`.
+
+    Raises:
+        ValueError: a value with which no channel works.
+    """
+
+    anchors: bool = False
+    """Commitment type `anchors_zero_fee_htlc_tx` (BOLT 3), else `static_remotekey`, which LND takes
+    with `protocol.no-anchors`, and in its `integration` build without `protocol.anchors`."""
+    fee_per_kw: int = 6_250
+    """Satoshi per 1000 weight units that commitment transactions pay: LND's guess without estimates
+    (`fallBackFeeRate`, 25 sat/vbyte). Anchor channels stay at or below 2500
+    (`max-commit-fee-rate-anchors`, 10 sat/vbyte)."""
+    dust_limit_sat: int = 354
+    """Smaller outputs do not exist (`lnwallet.DustLimitUnknownWitness`)."""
+    reserve_divisor: int = 100
+    """Each side leaves capacity // this unspent, and at least the dust limit
+    (`RequiredRemoteChanReserve`)."""
+    max_accepted_htlcs: int = 483
+    """In each direction at once (`default-remote-max-htlcs`, half of `input.MaxHTLCNumber`)."""
+    min_htlc_msat: int = 1
+    """The smallest HTLC that a channel takes, whatever its policies say (`bitcoin.minhtlc`)."""
+    max_fee_exposure_sat: int = 500_000
+    """What fee and dust of a channel may come to (`channel-max-fee-exposure`)."""
+
+    def __post_init__(self) -> None:
+        for name in ("fee_per_kw", "dust_limit_sat", "max_fee_exposure_sat"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is below 0")
+        for name in ("reserve_divisor", "max_accepted_htlcs", "min_htlc_msat"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is not above 0")
 
 
 @dataclass(frozen=True, slots=True)
