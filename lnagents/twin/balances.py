@@ -9,7 +9,7 @@ import numpy as np
 
 from lnagents.model.topology import OPENER_COSTS_SAT, RESERVE_FRACTION
 from lnagents.model.units import MSAT_PER_SAT, Msat
-from lnagents.twin.network import Int8Array, Int64Array
+from lnagents.twin.network import FloatArray, Int8Array, Int64Array
 
 
 class Split(str, Enum):
@@ -69,7 +69,7 @@ def draw_balances(
 
 def _draw_share(
     capacity: Int64Array, settings: BalanceSettings, rng: np.random.Generator
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+) -> FloatArray:
     count = len(capacity)
     if settings.split is Split.EVEN:
         return np.full(count, 0.5)
