@@ -15,7 +15,7 @@ from lnagents.env.encoding import (
     Observation,
     encode,
 )
-from lnagents.env.features import Feature
+from lnagents.env.features import Column, Feature
 from lnagents.env.fees import FeeBounds, decode
 from lnagents.env.reward import (
     RewardMode,
@@ -45,6 +45,7 @@ __all__ = [
     "ROUTE_FEATURE_NAMES",
     "ROUTE_PRIOR",
     "AttemptCost",
+    "Column",
     "Feature",
     "FeeBounds",
     "Observation",

@@ -1,4 +1,8 @@
-"""How single quantities become features: numbers of about 0 to 1, as small networks like them."""
+"""How single quantities become features: numbers of about 0 to 1, as small networks like them.
+
+The functions of numbers are plain Python, so that a daemon needs nothing else; the twin compiles
+these same functions.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +22,17 @@ Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True, slots=True)
-class Feature(Generic[Seen]):
-    """One column: what it is called, what it means (unit and range), how it is computed."""
+class Column:
+    """One column: what it is called, and what it means (unit and range)."""
 
     name: str
     meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Feature(Column, Generic[Seen]):
+    """A column with how it is computed."""
+
     of: Callable[[Seen], float]
 
 
@@ -62,7 +72,7 @@ def flow_scale(amount: Msat, capacity: Msat) -> float:
     return log_scale(100.0 * amount / capacity, 100) if capacity > 0 else 0.0
 
 
-def share(part: float, rest: float, *, otherwise: float) -> float:
+def share(part: float, rest: float, otherwise: float) -> float:
     """`part` of `part` + `rest`, 0 to 1; `otherwise` where both are nothing."""
     whole = part + rest
     return part / whole if whole > 0 else otherwise

@@ -89,6 +89,28 @@ def decode(view: NodeView, action: FloatArray, bounds: FeeBounds) -> NodeDecisio
     return NodeDecision(decisions)
 
 
+def moved_fee(
+    found: int, current: int, level: float, offset: int, low: int, high: int, min_change: float
+) -> int:
+    """Where `level` leads one number of a policy in this round, in the number's unit.
+
+    Args:
+        found: what it was when the agent took the channel over.
+        current: what it is now, and stays if the change is not worth telling the network.
+        level: the action, clipped to -1..1.
+        offset: below about this the scale is linear.
+        low: the least that is allowed.
+        high: the most.
+        min_change: share of `current` + `offset` from which a change within bounds is worth it.
+    """
+    wanted = (found + offset) * math.pow(SPAN, min(1.0, max(-1.0, level)))
+    near = current + offset
+    near_enough = min(near * MAX_STEP, max(near / MAX_STEP, wanted))
+    moved = min(high, max(low, round(near_enough) - offset))
+    outside = current < low or current > high
+    return moved if outside or abs(moved - current) >= min_change * near else current
+
+
 @dataclass(frozen=True, slots=True)
 class _Dial:
     """One number that an agent may set."""
@@ -102,14 +124,8 @@ class _Dial:
 
     def turn(self, found: int, current: int, level: float, min_change: float) -> int | None:
         """Where `level` leads in this round; None: not far enough to tell the network."""
-        wanted = (found + self.offset) * math.pow(SPAN, min(1.0, max(-1.0, level)))
-        near = current + self.offset
-        near_enough = min(near * MAX_STEP, max(near / MAX_STEP, wanted))
-        moved = min(self.high, max(self.low, round(near_enough) - self.offset))
-        outside = not self.low <= current <= self.high
-        if moved == current or not (outside or abs(moved - current) >= min_change * near):
-            return None
-        return moved
+        moved = moved_fee(found, current, level, self.offset, self.low, self.high, min_change)
+        return None if moved == current else moved
 
 
 def _dials(bounds: FeeBounds) -> tuple[_Dial, _Dial, _Dial]:

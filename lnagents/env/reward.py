@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from lnagents.env.encoding import local_share
+from lnagents.env.encoding import NodeFacts, facts_of_channel, facts_of_node
+from lnagents.model.units import Msat
 from lnagents.model.view import NodeView, RewardTerms
 
 
@@ -33,38 +34,54 @@ class RewardWeights:
     """What the best network term of 1 is worth, in msat a round."""
 
 
-def network_term(view: NodeView) -> float:
-    """How well this node serves the network, 0 (worst) to 1 (best), from what it knows itself.
+def network_share(even: Msat, capacity: Msat, settled: int, failed: int) -> float:
+    """How well a node serves the network, 0 (worst) to 1 (best).
 
     The mean of two parts: how even its channels' balances are, weighted by capacity (a one-sided
     channel carries payments in one direction only), and the share of forwards and own payments
-    that settled. A part about which the round says nothing is left out; without any it is 0.
+    that settled. A part about which nothing is known is left out; without any it is 0.
+
+    Args:
+        even: sum of capacity * (1 - |2 local share - 1|) over the node's channels.
+        capacity: sum of capacities.
+        settled: forwards and own payments that settled in the round.
+        failed: and that failed.
     """
-    parts = []
-    capacity = sum(channel.capacity_msat for channel in view.channels)
-    if capacity:
-        even = math.fsum(
-            channel.capacity_msat * (1.0 - abs(2.0 * local_share(channel) - 1.0))
-            for channel in view.channels
-        )
-        parts.append(even / capacity)
-    settled = view.payments_settled + sum(c.flow.forwards for c in view.channels)
-    failed = view.payments_failed + sum(c.flow.failed_forwards for c in view.channels)
-    if settled + failed:
-        parts.append(settled / (settled + failed))
-    return min(1.0, sum(parts) / len(parts)) if parts else 0.0
+    total, parts = 0.0, 0
+    if capacity > 0:
+        total += even / capacity
+        parts += 1
+    if settled + failed > 0:
+        total += settled / (settled + failed)
+        parts += 1
+    return min(1.0, total / parts) if parts > 0 else 0.0
+
+
+def terms_of(facts: NodeFacts) -> RewardTerms:
+    """The terms of the round that `facts` tell of."""
+    return RewardTerms(
+        fees_earned_msat=facts.fees_earned,
+        fees_paid_msat=facts.fees_paid,
+        hint_costs_msat=facts.hint_costs,
+        hint_income_msat=facts.hint_income,
+        failed_attempts=facts.failed_attempts,
+        network_term=network_share(
+            facts.even_capacity,
+            facts.capacity,
+            facts.payments_settled + facts.forwards,
+            facts.payments_failed + facts.failed_forwards,
+        ),
+    )
 
 
 def reward_terms(view: NodeView) -> RewardTerms:
     """The terms of the round that `view` ends."""
-    return RewardTerms(
-        fees_earned_msat=sum(channel.flow.fees_earned_msat for channel in view.channels),
-        fees_paid_msat=view.fees_paid_msat,
-        hint_costs_msat=view.hint_costs_msat,
-        hint_income_msat=view.hint_income_msat,
-        failed_attempts=view.failed_attempts,
-        network_term=network_term(view),
-    )
+    return terms_of(facts_of_node(view, [facts_of_channel(channel) for channel in view.channels]))
+
+
+def network_term(view: NodeView) -> float:
+    """`network_share` of the round that `view` ends, from what the node knows itself."""
+    return reward_terms(view).network_term
 
 
 def reward(terms: RewardTerms, weights: RewardWeights) -> float:
