@@ -184,12 +184,66 @@ class CommitmentSettings:
 
 @dataclass(frozen=True, slots=True)
 class GossipSettings:
-    """How fast policies travel, and how often they may change."""
+    """How fast policies travel, and how often they may change.
+
+    The defaults are those of the testbed's profile `fast`.
+
+    Raises:
+        ValueError: a delay or limit that makes no sense.
+    """
+
+    trickle_delay: float = 0.05
+    """Seconds between two rounds in which a node sends on what it heard (`trickledelay`)."""
+    sub_batch_delay: float = 0.005
+    """Seconds between the batches of one round (`gossip.sub-batch-delay`)."""
+    max_channel_update_burst: int = 100
+    """Updates of one edge that go through at once (`gossip.max-channel-update-burst`)."""
+    channel_update_interval: float = 1.0
+    """Seconds until one more goes through (`gossip.channel-update-interval`)."""
+
+    def __post_init__(self) -> None:
+        if self.trickle_delay < 0 or self.sub_batch_delay < 0:
+            raise ValueError("trickle_delay, sub_batch_delay: must not be negative")
+        if self.max_channel_update_burst < 1 or self.channel_update_interval <= 0:
+            raise ValueError("max_channel_update_burst, channel_update_interval: not above 0")
+
+    @classmethod
+    def mainnet(cls) -> GossipSettings:
+        """LND's own defaults."""
+        return cls(90.0, 5.0, 10, 60.0)
+
+    @property
+    def seconds_per_hop(self) -> float:
+        """Mean time that an announcement spends at one node: half a round, then a batch's turn."""
+        return self.trickle_delay / 2 + self.sub_batch_delay
 
 
 @dataclass(frozen=True, slots=True)
 class LatencySettings:
-    """How long HTLCs take."""
+    """How long HTLCs take; by default no time at all.
+
+    Raises:
+        ValueError: a time is negative.
+    """
+
+    forward: float = 0.0
+    """Seconds per hop until an added HTLC is locked in and the next node acts on it."""
+    settle: float = 0.0
+    """Seconds per hop that the preimage takes on its way back."""
+    fail: float = 0.0
+    """Seconds per hop that a failure takes on its way back."""
+    hold_incomplete: float = 120.0
+    """Seconds for which a receiver keeps a part while others are missing
+    (`invoices.DefaultHtlcHoldDuration`)."""
+
+    def __post_init__(self) -> None:
+        if min(self.forward, self.settle, self.fail, self.hold_incomplete) < 0:
+            raise ValueError("times must not be negative")
+
+    @classmethod
+    def testbed(cls) -> LatencySettings:
+        """As measured on the testbed: 80 ms per hop there and back, 65 ms if the first refuses."""
+        return cls(forward=0.04, settle=0.04, fail=0.025)
 
 
 @dataclass(frozen=True, slots=True)
