@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lnagents import __version__
-from lnagents.cli import agent, bench, demo, testbed, toolchain, topology
+from lnagents.cli import agent, bench, demo, testbed, toolchain, topology, twin
 from lnagents.cli.output import FAILURE, INPUT_ERROR, error_console
 from lnagents.model.errors import InputError, LnagentsError
 
@@ -26,6 +26,7 @@ app.command("demo")(demo.demo)
 app.add_typer(testbed.app, name="testbed")
 app.add_typer(agent.app, name="agent")
 app.add_typer(topology.app, name="topology")
+app.add_typer(twin.app, name="twin")
 app.add_typer(bench.app, name="bench")
 
 
