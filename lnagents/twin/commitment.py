@@ -138,7 +138,8 @@ def commitment_fee(liquidity: Liquidity, channel: int, outputs: int) -> int:
     """What a commitment transaction with that many HTLC outputs costs the opener, in msat."""
     terms = liquidity.terms
     weight = terms[channel, WEIGHT] + HTLC_WEIGHT * outputs
-    return terms[channel, FEE_PER_KW] * weight // 1_000 * MSAT_PER_SAT
+    fee: int = terms[channel, FEE_PER_KW] * weight // 1_000 * MSAT_PER_SAT
+    return fee
 
 
 @kernel
@@ -146,7 +147,8 @@ def fee_buffer(liquidity: Liquidity, channel: int, outputs: int) -> int:
     """What LND keeps for the fee when it pays for it: twice the rate and one HTLC more, in msat."""
     terms = liquidity.terms
     weight = terms[channel, WEIGHT] + HTLC_WEIGHT * (outputs + 1)
-    return 2 * terms[channel, FEE_PER_KW] * weight // 1_000 * MSAT_PER_SAT
+    fee: int = 2 * terms[channel, FEE_PER_KW] * weight // 1_000 * MSAT_PER_SAT
+    return fee
 
 
 @kernel
@@ -156,7 +158,7 @@ def reported_balance(liquidity: Liquidity, edge: int) -> int:
     Its own commitment's: the opener's is short of the fee and the anchors.
     """
     channel, side = edge >> 1, edge & 1
-    balance = liquidity.balance[channel, side]
+    balance: int = liquidity.balance[channel, side]
     if liquidity.terms[channel, OPENER] != side:
         return balance
     balance -= liquidity.terms[channel, ANCHORS]
@@ -177,8 +179,9 @@ def bandwidth(liquidity: Liquidity, edge: int) -> int:
     """
     channel, side = edge >> 1, edge & 1
     balance, terms, pending = liquidity.balance, liquidity.terms, liquidity.pending
-    own, others = balance[channel, side], balance[channel, 1 - side]
-    reserve = terms[channel, RESERVE]
+    own: int = balance[channel, side]
+    others: int = balance[channel, 1 - side]
+    reserve: int = terms[channel, RESERVE]
     back = edge ^ 1
     outputs_own = pending[edge, OUTPUTS_OFFERED] + pending[back, OUTPUTS_RECEIVED]
     outputs_others = pending[edge, OUTPUTS_RECEIVED] + pending[back, OUTPUTS_OFFERED]
@@ -228,7 +231,7 @@ def can_add(liquidity: Liquidity, edge: int, amount: int) -> bool:
         own -= anchors
         outputs = max(outputs_own + output_own, outputs_others + output_others)
         needed = fee_buffer(liquidity, channel, outputs)
-        return needed < own and own - needed >= reserve
+        return bool(needed < own and own - needed >= reserve)
     if own < reserve:
         return False
     others -= anchors
@@ -237,7 +240,7 @@ def can_add(liquidity: Liquidity, edge: int, amount: int) -> bool:
     if fee >= others or (output_own and others - fee < reserve):
         return False
     fee = commitment_fee(liquidity, channel, outputs_others + output_others)
-    return fee < others and not (output_others and others - fee < reserve)
+    return bool(fee < others and not (output_others and others - fee < reserve))
 
 
 @kernel
@@ -269,7 +272,7 @@ def overexposed(liquidity: Liquidity, edge: int, amount: int) -> bool:
     dust_others = fee + pending[edge, DUST_RECEIVED] + pending[back, DUST_OFFERED]
     dust_others += htlc_fee if amount >= terms[channel, NO_DUST_RECEIVED] else rounded
     limit = terms[channel, MAX_EXPOSURE]
-    return dust_own > limit or dust_others > limit
+    return bool(dust_own > limit or dust_others > limit)
 
 
 @kernel
