@@ -4,7 +4,8 @@ LnagentsError
 ├── InputError                 bad input from a user; the command line exits with 2
 │   ├── TopologyError          a topology file
 │   ├── WorkloadError          a workload file
-│   └── ConfigError            an agent's configuration
+│   ├── ConfigError            an agent's configuration
+│   └── RecordingError         a recorded live run
 ├── LndError                   an answer of a node (mapped from gRPC in `lnagents.lnd`)
 │   ├── NodeUnavailableError   not reachable, starting or shutting down
 │   ├── NodeTimeoutError       no answer within the deadline
@@ -57,6 +58,10 @@ class WorkloadError(InputError):
 
 class ConfigError(InputError):
     """An agent's configuration is wrong."""
+
+
+class RecordingError(InputError):
+    """A recording of a live run is wrong."""
 
 
 class LndError(LnagentsError):
