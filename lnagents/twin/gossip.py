@@ -1,6 +1,6 @@
 """Who knows which policy: announcements travel hop by hop, and too many of them are dropped.
 
-A node enforces what it set last at once. Others hear of it after one delay per hop, unless the
+A node enforces what it set last at once. Others hear of it after a delay per hop, unless the
 nodes that pass it on refuse it: each allows a burst of updates per channel and direction and then
 one per interval (`MaxChannelUpdateBurst`, `ChannelUpdateInterval` in LND's discovery/gossiper.go),
 and ignores an update whose timestamp, in whole seconds, is not newer than the one before. A refused
@@ -33,9 +33,10 @@ _GOLDEN = 0x9E3779B1
 
 # Elements of `Gossip.clock`.
 _SETTLED = 0
-_PER_HOP = 1
-_BURST = 2
-_INTERVAL = 3
+_FIRST_HOP = 1
+_RELAY = 2
+_BURST = 3
+_INTERVAL = 4
 
 # Elements of `Gossip.use`.
 _FREE = 0
@@ -65,7 +66,8 @@ class Gossip(NamedTuple):
     refilled: FloatArray
     """[edges], seconds."""
     clock: FloatArray
-    """The time from which on all edges are settled; delay per hop; burst; interval."""
+    """The time from which on all edges are settled; delay to the owner's peers, and per hop
+    more; burst; interval."""
     use: Int64Array
     """How many spare rows are free, how many entries are learned, how many distance rows exist."""
     free: Int32Array
@@ -106,7 +108,8 @@ def make_gossip(network: Network, settings: GossipSettings) -> Gossip:
         clock=np.array(
             [
                 -np.inf,
-                settings.seconds_per_hop,
+                settings.first_hop_delay,
+                settings.relay_delay,
                 settings.max_channel_update_burst,
                 settings.channel_update_interval,
             ]
@@ -214,7 +217,7 @@ def _seen_version(gossip: Gossip, node: int, edge: int, now: float) -> int:
     if owner == node:
         return edge
     distance = gossip.distance[gossip.distance_of[owner], node]
-    delay = np.inf if distance == UNREACHED else distance * gossip.clock[_PER_HOP]
+    delay = np.inf if distance == UNREACHED else _delay(gossip, distance)
     learned = -np.inf
     if gossip.use[_LEARNED]:
         slot = _find(gossip, node * len(gossip.settled_at) + edge)
@@ -297,21 +300,28 @@ def _announce_one(gossip: Gossip, edge: int, policy: Int64Array, now: float) -> 
     gossip.passed_on[edge] = passed_on
     settled_at = np.inf
     if passed_on:
-        reach = _reach(gossip, gossip.source[edge])
-        settled_at = now + reach * clock[_PER_HOP]
+        settled_at = now + _reach(gossip, gossip.source[edge])
     gossip.settled_at[edge] = settled_at
     clock[_SETTLED] = max(clock[_SETTLED], settled_at)
 
 
 @kernel
 def _reach(gossip: Gossip, owner: int) -> float:
-    """Hops to the farthest node that gossip of `owner` reaches."""
+    """Seconds until the last node has heard of an announcement of `owner`."""
     farthest = 0
     row = gossip.distance[gossip.distance_of[owner]]
     for node in range(len(row)):
         if row[node] != UNREACHED and row[node] > farthest:
             farthest = row[node]
-    return float(farthest)
+    return _delay(gossip, farthest)
+
+
+@kernel
+def _delay(gossip: Gossip, distance: int) -> float:
+    """Seconds that an announcement takes over `distance` hops."""
+    if distance == 0:
+        return 0.0
+    return float(gossip.clock[_FIRST_HOP] + (distance - 1.0) * gossip.clock[_RELAY])
 
 
 @kernel
@@ -342,7 +352,7 @@ def forget_settled(gossip: Gossip, now: float) -> None:
 @kernel
 def _forget_outdated(gossip: Gossip, edge: int, now: float) -> None:
     """Cut off what lies behind the newest version that has reached every node."""
-    reach = _reach(gossip, gossip.source[edge]) * gossip.clock[_PER_HOP]
+    reach = _reach(gossip, gossip.source[edge])
     row = gossip.previous[edge]
     while row != NO_ROW:
         if gossip.passed_on[row] and now >= gossip.announced[row] + reach:

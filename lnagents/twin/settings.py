@@ -213,8 +213,17 @@ class GossipSettings:
         return cls(90.0, 5.0, 10, 60.0)
 
     @property
-    def seconds_per_hop(self) -> float:
-        """Mean time that an announcement spends at one node: half a round, then a batch's turn."""
+    def first_hop_delay(self) -> float:
+        """Mean seconds from an announcement until the owner's peers have it: half a round."""
+        return self.trickle_delay / 2
+
+    @property
+    def relay_delay(self) -> float:
+        """Mean seconds for each hop more.
+
+        Half a round, and one batch's turn, because a node's own announcements, even if there are
+        none, come before those of others (`splitAndSendAnnBatch` in discovery/gossiper.go).
+        """
         return self.trickle_delay / 2 + self.sub_batch_delay
 
 
