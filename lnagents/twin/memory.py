@@ -41,8 +41,19 @@ SUMMED_AT = 0
 SUCCESSES = 1
 FAILURE_WEIGHT = 2
 
-INTERPRETED = 128
-"""Pairs that one attempt can say something about; two for each hop of the longest route suffice."""
+# Columns of `group_link`.
+FROM = 0
+NEXT_GROUP = 1
+FIRST_PAIR = 2
+
+# Columns of `pair_link`.
+GROUP = 0
+TO = 1
+NEXT_PAIR = 2
+
+NOTED = 128
+"""Pairs that one attempt can say something about: three for each hop of the longest route are
+more than it needs."""
 
 
 class Memory(NamedTuple):
@@ -52,17 +63,14 @@ class Memory(NamedTuple):
     """[nodes], a sender's newest group; -1 if it has none."""
     node_group: Int32Array
     """[nodes], the loaded sender's group about each node; -1 if there is none."""
-    group_from: Int32Array
-    group_next: Int32Array
-    group_first: Int32Array
-    """[groups], the newest pair of each."""
+    group_link: Int32Array
+    """[groups, 3]: the node it is about, the sender's next group, the newest pair."""
     group_bounds: Int64Array
     """[groups, 2], the amounts (above, up to) for which `group_sums` holds."""
     group_sums: FloatArray
     """[groups, 3], what `lnagents.twin.probability` adds up over a group."""
-    pair_group: Int32Array
-    pair_to: Int32Array
-    pair_next: Int32Array
+    pair_link: Int32Array
+    """[pairs, 3]: its group, the node it leads to, the group's next pair."""
     pair_amount: Int64Array
     """[pairs, 2], msat."""
     pair_time: FloatArray
@@ -71,9 +79,8 @@ class Memory(NamedTuple):
     """Open-addressed hash table of pair + 1; 0 is empty. Its length is a power of two."""
     used: Int64Array
     """How many pairs and groups there are, and whose `node_group` shows."""
-    interpreted: Int32Array
-    """[INTERPRETED, 3], scratch: from, to, and 1 for success."""
-    interpreted_amount: Int64Array
+    noted: Int64Array
+    """[NOTED, 4], scratch of `lnagents.twin.mission`."""
 
 
 def make_memory(nodes: int, pairs: int = 1 << 14) -> Memory:
@@ -87,26 +94,21 @@ def make_memory(nodes: int, pairs: int = 1 << 14) -> Memory:
     return Memory(
         sender_first=np.full(nodes, NOBODY, dtype=np.int32),
         node_group=np.full(nodes, NOBODY, dtype=np.int32),
-        group_from=np.empty(pairs, dtype=np.int32),
-        group_next=np.empty(pairs, dtype=np.int32),
-        group_first=np.empty(pairs, dtype=np.int32),
+        group_link=np.empty((pairs, 3), dtype=np.int32),
         group_bounds=np.empty((pairs, 2), dtype=np.int64),
         group_sums=np.empty((pairs, 3), dtype=np.float64),
-        pair_group=np.empty(pairs, dtype=np.int32),
-        pair_to=np.empty(pairs, dtype=np.int32),
-        pair_next=np.empty(pairs, dtype=np.int32),
+        pair_link=np.empty((pairs, 3), dtype=np.int32),
         pair_amount=np.empty((pairs, 2), dtype=np.int64),
         pair_time=np.empty((pairs, 3), dtype=np.float64),
         slots=np.zeros(size, dtype=np.int32),
         used=used,
-        interpreted=np.empty((INTERPRETED, 3), dtype=np.int32),
-        interpreted_amount=np.empty(INTERPRETED, dtype=np.int64),
+        noted=np.empty((NOTED, 4), dtype=np.int64),
     )
 
 
 def grown(memory: Memory) -> Memory:
     """The same memory with room for twice as many results."""
-    bigger = make_memory(len(memory.sender_first), 2 * len(memory.pair_to))
+    bigger = make_memory(len(memory.sender_first), 2 * len(memory.pair_link))
     for name, old in memory._asdict().items():
         if name != "slots":
             getattr(bigger, name)[: len(old)] = old
@@ -126,7 +128,7 @@ def forget(memory: Memory) -> None:
 def has_room(memory: Memory, hops: int) -> bool:
     """Whether an attempt of so many hops can be reported; if not, `grown` comes first."""
     # Each hop in both directions, and one pardon.
-    return bool(memory.used[PAIRS] + 2 * hops + 1 <= len(memory.pair_to))
+    return bool(memory.used[PAIRS] + 2 * hops + 1 <= len(memory.pair_link))
 
 
 @kernel
@@ -138,12 +140,12 @@ def load_sender(memory: Memory, sender: int) -> None:
     if loaded != NOBODY:
         group = memory.sender_first[loaded]
         while group != NOBODY:
-            memory.node_group[memory.group_from[group]] = NOBODY
-            group = memory.group_next[group]
+            memory.node_group[memory.group_link[group, FROM]] = NOBODY
+            group = memory.group_link[group, NEXT_GROUP]
     group = memory.sender_first[sender]
     while group != NOBODY:
-        memory.node_group[memory.group_from[group]] = group
-        group = memory.group_next[group]
+        memory.node_group[memory.group_link[group, FROM]] = group
+        group = memory.group_link[group, NEXT_GROUP]
     memory.used[LOADED] = sender
 
 
@@ -162,7 +164,7 @@ def find_pair(memory: Memory, group: int, to_node: int) -> int:
         pair = int(memory.slots[slot]) - 1
         if pair < 0:
             return NOBODY
-        if memory.pair_group[pair] == group and memory.pair_to[pair] == to_node:
+        if memory.pair_link[pair, GROUP] == group and memory.pair_link[pair, TO] == to_node:
             return pair
         slot = (slot + 1) & mask
 
@@ -174,7 +176,7 @@ def succeed(memory: Memory, pair: int, amount: int, now: float) -> None:
     memory.pair_amount[pair, SUCCESS] = max(memory.pair_amount[pair, SUCCESS], amount)
     if memory.pair_time[pair, FAILURE] != NEVER and amount >= memory.pair_amount[pair, FAILURE]:
         memory.pair_amount[pair, FAILURE] = amount + 1
-    _unsum(memory, memory.pair_group[pair])
+    _unsum(memory, memory.pair_link[pair, GROUP])
 
 
 @kernel
@@ -189,7 +191,7 @@ def fail(memory: Memory, numbers: SenderNumbers, pair: int, amount: int, now: fl
         memory.pair_amount[pair, SUCCESS] = 0
     elif amount <= memory.pair_amount[pair, SUCCESS]:
         memory.pair_amount[pair, SUCCESS] = amount - 1
-    _unsum(memory, memory.pair_group[pair])
+    _unsum(memory, memory.pair_link[pair, GROUP])
 
 
 @kernel
@@ -197,16 +199,16 @@ def fail_all(memory: Memory, sender: int, node: int, now: float) -> None:
     """Everything that the loaded sender has tried from and to `node` failed for any amount."""
     group = memory.sender_first[sender]
     while group != NOBODY:
-        if memory.group_from[group] == node:
-            pair = memory.group_first[group]
+        if memory.group_link[group, FROM] == node:
+            pair = memory.group_link[group, FIRST_PAIR]
             while pair != NOBODY:
                 _fail_any(memory, pair, now)
-                pair = memory.pair_next[pair]
+                pair = memory.pair_link[pair, NEXT_PAIR]
         else:
             pair = find_pair(memory, group, node)
             if pair != NOBODY:
                 _fail_any(memory, pair, now)
-        group = memory.group_next[group]
+        group = memory.group_link[group, NEXT_GROUP]
 
 
 @kernel
@@ -216,7 +218,7 @@ def _fail_any(memory: Memory, pair: int, now: float) -> None:
         memory.pair_time[pair, SUCCESS] = NEVER
         memory.pair_amount[pair, FAILURE] = 0
         memory.pair_amount[pair, SUCCESS] = 0
-        _unsum(memory, memory.pair_group[pair])
+        _unsum(memory, memory.pair_link[pair, GROUP])
 
 
 @kernel
@@ -246,22 +248,22 @@ def pair_of(memory: Memory, sender: int, from_node: int, to_node: int) -> int:
     if group == NOBODY:
         group = memory.used[GROUPS]
         memory.used[GROUPS] = group + 1
-        memory.group_from[group] = from_node
-        memory.group_next[group] = memory.sender_first[sender]
-        memory.group_first[group] = NOBODY
+        memory.group_link[group, FROM] = from_node
+        memory.group_link[group, NEXT_GROUP] = memory.sender_first[sender]
+        memory.group_link[group, FIRST_PAIR] = NOBODY
         memory.sender_first[sender] = group
         memory.node_group[from_node] = group
         _unsum(memory, group)
     pair = find_pair(memory, group, to_node)
     if pair == NOBODY:
         pair = memory.used[PAIRS]
-        if pair >= len(memory.pair_to):
+        if pair >= len(memory.pair_link):
             raise IndexError("the memory is full: has_room was not asked")
         memory.used[PAIRS] = pair + 1
-        memory.pair_group[pair] = group
-        memory.pair_to[pair] = to_node
-        memory.pair_next[pair] = memory.group_first[group]
-        memory.group_first[group] = pair
+        memory.pair_link[pair, GROUP] = group
+        memory.pair_link[pair, TO] = to_node
+        memory.pair_link[pair, NEXT_PAIR] = memory.group_link[group, FIRST_PAIR]
+        memory.group_link[group, FIRST_PAIR] = pair
         memory.pair_amount[pair] = 0
         memory.pair_time[pair] = NEVER
         _enter(memory, pair)
@@ -282,7 +284,7 @@ def _hash(group: int, to_node: int) -> int:
 @kernel
 def _enter(memory: Memory, pair: int) -> None:
     mask = len(memory.slots) - 1
-    slot = _hash(memory.pair_group[pair], memory.pair_to[pair]) & mask
+    slot = _hash(memory.pair_link[pair, GROUP], memory.pair_link[pair, TO]) & mask
     while memory.slots[slot] != 0:
         slot = (slot + 1) & mask
     memory.slots[slot] = pair + 1

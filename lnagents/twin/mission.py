@@ -9,7 +9,6 @@ from __future__ import annotations
 from lnagents.model.payment import FailureCode
 from lnagents.twin.kernel import kernel
 from lnagents.twin.memory import (
-    NOBODY,
     Memory,
     fail,
     fail_all,
@@ -72,8 +71,10 @@ def report_success(
         now: seconds.
     """
     load_sender(memory, sender)
-    found = _note_successes(memory, 0, channel_nodes, edges, amounts, hops)
-    _remember(memory, numbers, sender, found, now)
+    noted = 0
+    for hop in range(hops):
+        noted = _note(memory, noted, channel_nodes, edges[hop], amounts[hop], True)
+    _remember(memory, numbers, sender, noted, now)
 
 
 @kernel
@@ -107,190 +108,137 @@ def report_failure(
         `GO_ON`, or the reason (see `lnagents.twin.traffic`) for which the payment has failed.
     """
     if code == _INTERNAL:
-        # Not a failure of the route (payment_lifecycle.go, handleSwitchErr).
+        # Nothing that the route did (handleSwitchErr in routing/payment_lifecycle.go).
         return ERROR
     load_sender(memory, sender)
-    if code == _UNREADABLE:
-        blamed, found, reason = _interpret_unknown(memory, channel_nodes, edges, hops)
-    elif failed_at == 0:
-        blamed, found, reason = _interpret_own(memory, channel_nodes, edges, hops, code)
-    elif failed_at == hops:
-        blamed, found, reason = _interpret_final(memory, channel_nodes, edges, amounts, hops, code)
-    else:
-        if code in (_DISABLED, _BELOW_MINIMUM, _FEE_INSUFFICIENT, _INCORRECT_CLTV):
-            edge = edges[failed_at]
-            if pardon(
-                memory,
-                numbers,
-                sender,
-                channel_nodes[edge >> 1, edge & 1],
-                channel_nodes[edge >> 1, 1 - (edge & 1)],
-                now,
-            ):
-                return GO_ON
-        blamed, found, reason = _interpret_forwarder(
-            memory, channel_nodes, edges, amounts, hops, failed_at, code
-        )
-    if blamed != NOBODY:
-        fail_all(memory, sender, blamed, now)
-    _remember(memory, numbers, sender, found, now)
+    if 0 < failed_at < hops and _is_policy_failure(code):
+        edge = edges[failed_at]
+        if pardon(
+            memory,
+            numbers,
+            sender,
+            channel_nodes[edge >> 1, edge & 1],
+            channel_nodes[edge >> 1, 1 - (edge & 1)],
+            now,
+        ):
+            return GO_ON
+    node, first, end, short, arrived, reason = verdict(hops, failed_at, code)
+    if node > 0:
+        edge = edges[node - 1]
+        fail_all(memory, sender, channel_nodes[edge >> 1, 1 - (edge & 1)], now)
+    noted = 0
+    for hop in range(first, end):
+        noted = _note(memory, noted, channel_nodes, edges[hop], 0, False)
+        noted = _note(memory, noted, channel_nodes, edges[hop] ^ 1, 0, False)
+    if short > 0:
+        noted = _note(memory, noted, channel_nodes, edges[short], amounts[short], False)
+    for hop in range(arrived):
+        noted = _note(memory, noted, channel_nodes, edges[hop], amounts[hop], True)
+    _remember(memory, numbers, sender, noted, now)
     return reason
 
 
 @kernel
-def _interpret_unknown(
-    memory: Memory, channel_nodes: Int32Array, edges: Int32Array, hops: int
-) -> tuple[int, int, int]:
-    """Nobody knows who failed; returns the node to blame, how many pairs were noted, the reason."""
-    if hops == 1:
-        found = _note_node(memory, 0, channel_nodes, edges, hops, hops)
-        return _node_at(channel_nodes, edges, hops), found, ERROR
-    return NOBODY, _note_failures(memory, 0, channel_nodes, edges, 0, hops), GO_ON
+def verdict(hops: int, failed_at: int, code: int) -> tuple[int, int, int, int, int, int]:
+    """Who is to blame for a failure, by the positions on the route alone.
+
+    Returns:
+        node: index of the node of which every known channel failed; 0 for none.
+        first, end: hops `first` to `end` (exclusive) failed in both directions for any amount.
+        short: the hop that failed for its amount and above, in one direction; 0 for none.
+        arrived: the hops before this one carried their amounts.
+        reason: `GO_ON`, or why the payment has failed.
+    """
+    if code == _UNREADABLE:
+        if hops == 1:
+            return _node_failed(hops, 1, 0, ERROR)
+        return 0, 0, hops, 0, 0, GO_ON
+    if failed_at == 0:
+        if code in (_ONION_VERSION, _ONION_HMAC, _ONION_KEY):
+            # The peer says so of an onion that was made well.
+            return _node_failed(hops, 1, 0, ERROR if hops == 1 else GO_ON)
+        return 0, 0, 0, 0, 0, GO_ON
+    if failed_at == hops:
+        return _verdict_on_receiver(hops, code)
+    return _verdict_on_forwarder(hops, failed_at, code)
 
 
 @kernel
-def _interpret_own(
-    memory: Memory, channel_nodes: Int32Array, edges: Int32Array, hops: int, code: int
-) -> tuple[int, int, int]:
-    """The sender's own node refused."""
-    if code in (_ONION_VERSION, _ONION_HMAC, _ONION_KEY):
-        # The peer says so of an onion that we made well.
-        found = _note_node(memory, 0, channel_nodes, edges, hops, 1)
-        return _node_at(channel_nodes, edges, 1), found, ERROR if hops == 1 else GO_ON
-    return NOBODY, 0, GO_ON
-
-
-@kernel
-def _interpret_final(
-    memory: Memory,
-    channel_nodes: Int32Array,
-    edges: Int32Array,
-    amounts: Int64Array,
-    hops: int,
-    code: int,
-) -> tuple[int, int, int]:
-    """The receiver refused."""
-    if (code in (_FINAL_EXPIRY, _FINAL_AMOUNT)) and hops > 1:
-        found = _note_failures(memory, 0, channel_nodes, edges, hops - 1, hops)
-        found = _note_successes(memory, found, channel_nodes, edges, amounts, hops - 1)
-        return NOBODY, found, GO_ON
+def _verdict_on_receiver(hops: int, code: int) -> tuple[int, int, int, int, int, int]:
+    if code in (_FINAL_EXPIRY, _FINAL_AMOUNT):
+        if hops == 1:
+            return _node_failed(hops, 1, 0, ERROR)
+        # The last forwarder may have changed it.
+        return 0, hops - 1, hops, 0, hops - 1, GO_ON
     if code in (_DETAILS, _WRONG_AMOUNT):
-        found = _note_successes(memory, 0, channel_nodes, edges, amounts, hops)
-        return NOBODY, found, INCORRECT_PAYMENT_DETAILS
+        return 0, 0, 0, 0, hops, INCORRECT_PAYMENT_DETAILS
     if code == _FINAL_TOO_SOON:
-        return NOBODY, 0, INCORRECT_PAYMENT_DETAILS
+        return 0, 0, 0, 0, 0, INCORRECT_PAYMENT_DETAILS
     if code == _MPP_TIMEOUT:
-        found = _note_successes(memory, 0, channel_nodes, edges, amounts, hops)
-        return NOBODY, found, GO_ON
-    found = _note_node(memory, 0, channel_nodes, edges, hops, hops)
-    found = _note_successes(memory, found, channel_nodes, edges, amounts, hops - 1)
-    return _node_at(channel_nodes, edges, hops), found, ERROR
+        return 0, 0, 0, 0, hops, GO_ON
+    return _node_failed(hops, hops, hops - 1, ERROR)
 
 
 @kernel
-def _interpret_forwarder(
-    memory: Memory,
-    channel_nodes: Int32Array,
-    edges: Int32Array,
-    amounts: Int64Array,
-    hops: int,
-    failed_at: int,
-    code: int,
-) -> tuple[int, int, int]:
-    """A node between sender and receiver refused."""
+def _verdict_on_forwarder(
+    hops: int, failed_at: int, code: int
+) -> tuple[int, int, int, int, int, int]:
     if code == _TEMPORARY:
-        found = _note(memory, 0, channel_nodes, edges[failed_at], amounts[failed_at], 0)
-        found = _note_successes(memory, found, channel_nodes, edges, amounts, failed_at)
-        return NOBODY, found, GO_ON
-    if code in (_ONION_VERSION, _ONION_HMAC, _ONION_KEY, _UNKNOWN_NEXT, _PERMANENT, _DISABLED):
-        found = _note_failures(memory, 0, channel_nodes, edges, failed_at, failed_at + 1)
-        if code == _DISABLED:
-            found = _note_successes(memory, found, channel_nodes, edges, amounts, failed_at)
-        return NOBODY, found, GO_ON
-    incoming = code in (_BELOW_MINIMUM, _FEE_INSUFFICIENT, _INCORRECT_CLTV)
-    if failed_at > 1 and incoming:
-        found = _note_failures(memory, 0, channel_nodes, edges, failed_at - 1, failed_at)
-        found = _note_successes(memory, found, channel_nodes, edges, amounts, failed_at - 1)
-        return NOBODY, found, GO_ON
-    if failed_at > 1 and code == _TOO_SOON:
-        return NOBODY, _note_failures(memory, 0, channel_nodes, edges, 0, failed_at), GO_ON
-    # Of the first forwarder there is no doubt who is to blame, and all else should not happen.
-    found = _note_node(memory, 0, channel_nodes, edges, hops, failed_at)
+        return 0, 0, 0, failed_at, failed_at, GO_ON
+    if code in (_ONION_VERSION, _ONION_HMAC, _ONION_KEY, _UNKNOWN_NEXT, _PERMANENT):
+        return 0, failed_at, failed_at + 1, 0, 0, GO_ON
+    if code == _DISABLED:
+        return 0, failed_at, failed_at + 1, 0, failed_at, GO_ON
+    if _is_policy_failure(code) and failed_at > 1:
+        # Either the forwarder lies, or the one before it sent something else than asked.
+        return 0, failed_at - 1, failed_at, 0, failed_at - 1, GO_ON
+    if code == _TOO_SOON and failed_at > 1:
+        return 0, 0, failed_at, 0, 0, GO_ON
     if code in (_ONION_PAYLOAD, _ONION_BLINDING):
-        found = _note_successes(memory, found, channel_nodes, edges, amounts, failed_at - 1)
-    return _node_at(channel_nodes, edges, failed_at), found, GO_ON
+        return _node_failed(hops, failed_at, failed_at - 1, GO_ON)
+    # Of the first forwarder there is no doubt that it is to blame; all else should not happen.
+    return _node_failed(hops, failed_at, 0, GO_ON)
 
 
 @kernel
-def _node_at(channel_nodes: Int32Array, edges: Int32Array, index: int) -> int:
-    """The node of a route by its index, from 1."""
-    edge = edges[index - 1]
-    return int(channel_nodes[edge >> 1, 1 - (edge & 1)])
+def _node_failed(
+    hops: int, node: int, arrived: int, reason: int
+) -> tuple[int, int, int, int, int, int]:
+    """The node, and with it the hops into it and out of it."""
+    return node, node - 1, min(node + 1, hops), 0, arrived, reason
+
+
+@kernel
+def _is_policy_failure(code: int) -> bool:
+    """Whether the sender may have gone by a policy of yesterday."""
+    return code in (_DISABLED, _BELOW_MINIMUM, _FEE_INSUFFICIENT, _INCORRECT_CLTV)
 
 
 @kernel
 def _note(
-    memory: Memory, found: int, channel_nodes: Int32Array, edge: int, amount: int, success: int
+    memory: Memory, noted: int, channel_nodes: Int32Array, edge: int, amount: int, success: bool
 ) -> int:
     """Note one pair; a later note on the same pair replaces an earlier one, as in LND's map."""
     from_node = channel_nodes[edge >> 1, edge & 1]
     to_node = channel_nodes[edge >> 1, 1 - (edge & 1)]
-    place = found
-    for earlier in range(found):
-        if (
-            memory.interpreted[earlier, 0] == from_node
-            and memory.interpreted[earlier, 1] == to_node
-        ):
+    place = noted
+    for earlier in range(noted):
+        if memory.noted[earlier, 0] == from_node and memory.noted[earlier, 1] == to_node:
             place = earlier
             break
-    memory.interpreted[place, 0] = from_node
-    memory.interpreted[place, 1] = to_node
-    memory.interpreted[place, 2] = success
-    memory.interpreted_amount[place] = amount
-    return max(found, place + 1)
+    memory.noted[place, 0] = from_node
+    memory.noted[place, 1] = to_node
+    memory.noted[place, 2] = amount
+    memory.noted[place, 3] = success
+    return max(noted, place + 1)
 
 
 @kernel
-def _note_failures(
-    memory: Memory, found: int, channel_nodes: Int32Array, edges: Int32Array, first: int, end: int
-) -> int:
-    """Hops `first` to `end` (exclusive) failed for any amount, in both directions."""
-    for hop in range(first, end):
-        found = _note(memory, found, channel_nodes, edges[hop], 0, 0)
-        found = _note(memory, found, channel_nodes, edges[hop] ^ 1, 0, 0)
-    return found
-
-
-@kernel
-def _note_node(
-    memory: Memory, found: int, channel_nodes: Int32Array, edges: Int32Array, hops: int, index: int
-) -> int:
-    """The node at `index` failed: so did the hops into it and out of it."""
-    return _note_failures(memory, found, channel_nodes, edges, index - 1, min(index + 1, hops))
-
-
-@kernel
-def _note_successes(
-    memory: Memory,
-    found: int,
-    channel_nodes: Int32Array,
-    edges: Int32Array,
-    amounts: Int64Array,
-    end: int,
-) -> int:
-    """The hops before `end` carried their amounts."""
-    for hop in range(end):
-        found = _note(memory, found, channel_nodes, edges[hop], amounts[hop], 1)
-    return found
-
-
-@kernel
-def _remember(memory: Memory, numbers: SenderNumbers, sender: int, found: int, now: float) -> None:
+def _remember(memory: Memory, numbers: SenderNumbers, sender: int, noted: int, now: float) -> None:
     """Apply what was noted to the results of the loaded sender."""
-    for place in range(found):
-        pair = pair_of(memory, sender, memory.interpreted[place, 0], memory.interpreted[place, 1])
-        amount = memory.interpreted_amount[place]
-        if memory.interpreted[place, 2] == 1:
-            succeed(memory, pair, amount, now)
+    for place in range(noted):
+        pair = pair_of(memory, sender, memory.noted[place, 0], memory.noted[place, 1])
+        if memory.noted[place, 3]:
+            succeed(memory, pair, memory.noted[place, 2], now)
         else:
-            fail(memory, numbers, pair, amount, now)
+            fail(memory, numbers, pair, memory.noted[place, 2], now)

@@ -15,7 +15,9 @@ from lnagents.twin.kernel import kernel
 from lnagents.twin.memory import (
     FAILURE,
     FAILURE_WEIGHT,
+    FIRST_PAIR,
     NEVER,
+    NEXT_PAIR,
     NOBODY,
     SUCCESS,
     SUCCESSES,
@@ -132,7 +134,7 @@ def _sum_group(memory: Memory, numbers: SenderNumbers, group: int, amount: int, 
     successes = 0.0
     weight = 0.0
     summed_at = np.inf
-    pair = memory.group_first[group]
+    pair = memory.group_link[group, FIRST_PAIR]
     while pair != NOBODY:
         good = memory.pair_amount[pair, SUCCESS]
         if amount <= good:
@@ -149,7 +151,7 @@ def _sum_group(memory: Memory, numbers: SenderNumbers, group: int, amount: int, 
                     summed_at = now
                 else:
                     up_to = min(up_to, bad - 1)
-        pair = memory.pair_next[pair]
+        pair = memory.pair_link[pair, NEXT_PAIR]
     memory.group_bounds[group, 0] = above
     memory.group_bounds[group, 1] = up_to
     memory.group_sums[group, SUMMED_AT] = summed_at
@@ -234,7 +236,7 @@ def _bimodal(
         return direct
     total = direct
     weights = 1.0
-    pair = memory.group_first[group]
+    pair = memory.group_link[group, FIRST_PAIR]
     while pair != NOBODY:
         if pair != own:
             if memory.pair_amount[pair, SUCCESS] > 0:
@@ -244,7 +246,7 @@ def _bimodal(
             if memory.pair_amount[pair, FAILURE] > 0:
                 fresh = math.exp(-(now - memory.pair_time[pair, FAILURE]) / decay)
                 weights += numbers.bimodal_node_weight * fresh
-        pair = memory.pair_next[pair]
+        pair = memory.pair_link[pair, NEXT_PAIR]
     return total / weights
 
 
