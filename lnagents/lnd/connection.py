@@ -51,7 +51,7 @@ _READS = {
         "VerifyMessage",
         "WalletBalance",
     ),
-    "routerrpc.Router": ("BuildRoute", "QueryMissionControl"),
+    "routerrpc.Router": ("BuildRoute", "QueryMissionControl", "QueryProbability"),
 }
 """Calls that change nothing, so that gRPC may repeat them."""
 

@@ -12,6 +12,7 @@ from lnagents.lnd.types import (
     ClosedChannel,
     GraphUpdate,
     NodeAnnounced,
+    PairEstimate,
     PairHistory,
     PolicyAnnounced,
 )
@@ -27,7 +28,7 @@ from lnagents.model.graph import (
     WalletBalance,
 )
 from lnagents.model.payment import Forward
-from lnagents.model.units import MSAT_PER_SAT
+from lnagents.model.units import MSAT_PER_SAT, NodeKey
 
 ANCHORS_MSAT = 2 * 330 * MSAT_PER_SAT
 """Two anchor outputs of 330 sat each, paid by the opener (BOLT 3)."""
@@ -269,3 +270,13 @@ def pair_history(message: router.PairHistory) -> PairHistory:
         succeeded_at=float(message.history.success_time),
         succeeded_msat=message.history.success_amt_msat,
     )
+
+
+def pair_estimate(
+    message: router.QueryProbabilityResponse, source: NodeKey, target: NodeKey
+) -> PairEstimate:
+    """From QueryProbability, which was asked about `source` and `target`."""
+    pair = router.PairHistory(
+        node_from=bytes.fromhex(source), node_to=bytes.fromhex(target), history=message.history
+    )
+    return PairEstimate(message.probability, pair_history(pair))

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from lnagents.lnd.stubs import lightning_pb2 as ln
 from lnagents.lnd.stubs import router_pb2 as router
-from lnagents.lnd.types import InvoiceState, InvoiceStatus
+from lnagents.lnd.types import (
+    HeldHtlc,
+    HtlcAnswer,
+    InvoiceState,
+    InvoiceStatus,
+    ResumeHtlc,
+    SettleHtlc,
+)
 from lnagents.model.payment import (
     Attempt,
     AttemptFailure,
@@ -224,6 +231,40 @@ def htlc_event(message: router.HtlcEvent) -> HtlcEvent | None:
         failure_detail=detail,
         preimage=preimage,
     )
+
+
+def held_htlc(message: router.ForwardHtlcInterceptRequest) -> HeldHtlc:
+    """From HtlcInterceptor."""
+    return HeldHtlc(
+        incoming_scid=message.incoming_circuit_key.chan_id,
+        incoming_htlc_id=message.incoming_circuit_key.htlc_id,
+        incoming_amount_msat=message.incoming_amount_msat,
+        incoming_expiry=message.incoming_expiry,
+        payment_hash=message.payment_hash.hex(),
+        outgoing_scid=message.outgoing_requested_chan_id,
+        outgoing_amount_msat=message.outgoing_amount_msat,
+        outgoing_expiry=message.outgoing_expiry,
+        custom_records=dict(message.custom_records),
+        auto_fail_height=message.auto_fail_height,
+    )
+
+
+def to_htlc_answer(htlc: HeldHtlc, answer: HtlcAnswer) -> router.ForwardHtlcInterceptResponse:
+    """For HtlcInterceptor."""
+    message = router.ForwardHtlcInterceptResponse(
+        incoming_circuit_key=router.CircuitKey(
+            chan_id=htlc.incoming_scid, htlc_id=htlc.incoming_htlc_id
+        )
+    )
+    if isinstance(answer, ResumeHtlc):
+        message.action = router.RESUME
+    elif isinstance(answer, SettleHtlc):
+        message.action = router.SETTLE
+        message.preimage = answer.preimage
+    else:
+        message.action = router.FAIL
+        message.failure_code = ln.Failure.FailureCode.ValueType(answer.code.value)
+    return message
 
 
 def _link_failure(event: router.LinkFailEvent) -> str:

@@ -9,7 +9,7 @@ from lnagents.lnd.connection import Connection
 from lnagents.lnd.streams import reconnecting
 from lnagents.lnd.stubs import lightning_pb2 as ln
 from lnagents.lnd.stubs import router_pb2 as router
-from lnagents.lnd.types import GraphUpdate, PairHistory, StreamRestarted
+from lnagents.lnd.types import GraphUpdate, PairEstimate, PairHistory, StreamRestarted
 from lnagents.model.graph import Channel, NetworkGraph
 from lnagents.model.payment import Route
 from lnagents.model.units import Msat, NodeKey, ShortChannelId
@@ -142,6 +142,15 @@ class GraphCalls:
         request = router.QueryMissionControlRequest()
         answer = await self._connection.ask(stubs.router.QueryMissionControl, request)
         return tuple(convert.pair_history(pair) for pair in answer.pairs)
+
+    async def estimate(self, source: NodeKey, target: NodeKey, amount_msat: Msat) -> PairEstimate:
+        """How likely the node thinks it that `amount_msat` passes from `source` to `target`."""
+        stubs = await self._connection.stubs()
+        request = router.QueryProbabilityRequest(
+            from_node=bytes.fromhex(source), to_node=bytes.fromhex(target), amt_msat=amount_msat
+        )
+        answer = await self._connection.ask(stubs.router.QueryProbability, request)
+        return convert.pair_estimate(answer, source, target)
 
     async def reset_mission_control(self) -> None:
         """Forget all of that."""

@@ -19,6 +19,8 @@ class Role(str, Enum):
     """Set the policies of the own channels, nothing else."""
     ROUTER = "router"
     """Find routes, pay, and see own payments."""
+    FORWARDER = "forwarder"
+    """Hold, refuse or settle what the node is asked to forward, nothing else."""
     SELLER = "seller"
     """Sign with the node's key, make invoices, and see them."""
 
@@ -48,11 +50,13 @@ _PERMISSIONS: dict[Role, frozenset[str]] = {
             "/lnrpc.Lightning/ListPayments",
             "/lnrpc.Lightning/QueryRoutes",
             "/routerrpc.Router/BuildRoute",
+            "/routerrpc.Router/QueryProbability",
             "/routerrpc.Router/SendPaymentV2",
             "/routerrpc.Router/SendToRouteV2",
             "/routerrpc.Router/TrackPaymentV2",
         }
     ),
+    Role.FORWARDER: frozenset({"/routerrpc.Router/HtlcInterceptor"}),
     Role.SELLER: frozenset(
         {
             "/lnrpc.Lightning/AddInvoice",

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from lnagents.lnd import convert_payments
 from lnagents.lnd.connection import Connection
+from lnagents.lnd.interceptor import HtlcInterceptor
 from lnagents.lnd.streams import reconnecting
 from lnagents.lnd.stubs import lightning_pb2 as ln
 from lnagents.lnd.stubs import router_pb2 as router
@@ -23,7 +24,7 @@ payment for 120 s (LND's `DefaultHtlcHoldDuration`) before it gives them back.""
 
 
 class PaymentCalls:
-    """Paying, tracking, HTLC events."""
+    """Paying, tracking, HTLC events, deciding on forwards."""
 
     _connection: Connection
 
@@ -146,3 +147,7 @@ class PaymentCalls:
                 yield replace(restarted, restarts=confirmed)
                 restarted = None
                 confirmed += 1
+
+    def htlc_interceptor(self) -> HtlcInterceptor:
+        """What decides on the HTLCs that the node is asked to forward; LND allows one at a time."""
+        return HtlcInterceptor(self._connection)

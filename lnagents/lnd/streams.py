@@ -48,7 +48,7 @@ async def reconnecting(
         name = call_name(arguments)
         try:
             stubs = await connection.stubs()
-            await _connected(connection, stubs)
+            await wait_connected(connection, stubs)
             stream = call(stubs)(arguments, metadata=stubs.metadata)
             try:
                 yield StreamRestarted(name, restarts, cause)
@@ -68,8 +68,8 @@ async def reconnecting(
         delay = min(2 * delay, LONGEST_DELAY_SECONDS)
 
 
-async def _connected(connection: Connection, stubs: Stubs) -> None:
-    """Wait until the node can be reached; most subscriptions say nothing before their first event.
+async def wait_connected(connection: Connection, stubs: Stubs) -> None:
+    """Wait until the node can be reached; most streams say nothing before their first event.
 
     Raises:
         NodeUnavailableError: it cannot.

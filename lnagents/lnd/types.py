@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from lnagents.model.graph import Edge
+from lnagents.model.payment import FailureCode
 from lnagents.model.units import Msat, NodeKey, PaymentHash, Ppm, ShortChannelId
 
 
@@ -145,3 +146,79 @@ class PairHistory:
     succeeded_at: float
     succeeded_msat: Msat
     """The largest amount that is known to pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairEstimate:
+    """What the node thinks of sending an amount from one node to another."""
+
+    probability: float
+    """That it passes, 0 to 1."""
+    history: PairHistory
+    """What it remembers of the pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldHtlc:
+    """An HTLC that the node is asked to forward and holds until an interceptor answers.
+
+    Own payments and receipts are not held.
+    """
+
+    incoming_scid: ShortChannelId
+    incoming_htlc_id: int
+    """With `incoming_scid` its name at this node."""
+    incoming_amount_msat: Msat
+    incoming_expiry: int
+    """Block height, as `outgoing_expiry`."""
+    payment_hash: PaymentHash
+    outgoing_scid: ShortChannelId
+    """Where the sender wants it to go on; it need not exist."""
+    outgoing_amount_msat: Msat
+    outgoing_expiry: int
+    custom_records: dict[int, bytes]
+    """What the sender wrote to this node, by type (65536 and above; BOLT 4)."""
+    auto_fail_height: int
+    """Block at which the node fails it by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeHtlc:
+    """Let the node forward it, or refuse it, as if nobody had asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettleHtlc:
+    """Take the money: it goes no further."""
+
+    preimage: bytes
+
+
+INTERCEPTOR_CODES = frozenset(
+    {
+        FailureCode.TEMPORARY_CHANNEL_FAILURE,
+        FailureCode.INVALID_ONION_VERSION,
+        FailureCode.INVALID_ONION_HMAC,
+        FailureCode.INVALID_ONION_KEY,
+    }
+)
+"""Those with which LND lets an interceptor refuse (`routerrpc`'s `resolveFromClient`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailHtlc:
+    """Give it back to the sender.
+
+    Raises:
+        ValueError: LND refuses with none but `INTERCEPTOR_CODES`.
+    """
+
+    code: FailureCode = FailureCode.TEMPORARY_CHANNEL_FAILURE
+
+    def __post_init__(self) -> None:
+        if self.code not in INTERCEPTOR_CODES:
+            raise ValueError(f"an interceptor cannot refuse with {self.code.name}")
+
+
+HtlcAnswer: TypeAlias = ResumeHtlc | SettleHtlc | FailHtlc
+"""What becomes of a held HTLC."""

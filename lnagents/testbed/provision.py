@@ -46,8 +46,8 @@ RECONNECTIONS = 5
 STALE_TIP_SECONDS = 3_600
 """LND does not count itself as synced when the last block is more than 2 hours old."""
 
-ROLES = (Role.OBSERVER, Role.FEES, Role.ROUTER, Role.SELLER)
-"""What an agent gets."""
+AGENT_ROLES = (Role.OBSERVER, Role.FEES, Role.ROUTER, Role.SELLER)
+"""What an agent's daemon gets; it decides on no forwards."""
 
 Phase = Callable[[str], None]
 """Told the name of each phase when it begins; for the start-up bench."""
@@ -152,7 +152,7 @@ async def bake_macaroons(
         await in_thread(write_private, path, await clients[name].bake_macaroon(roles))
         return path
 
-    wanted = {**{role.value: (role,) for role in ROLES}, "agent": ROLES}
+    wanted = {**{role.value: (role,) for role in Role}, "agent": AGENT_ROLES}
 
     async def bake_all(name: str) -> dict[str, Path]:
         paths = await together(bake(name, file, roles) for file, roles in wanted.items())

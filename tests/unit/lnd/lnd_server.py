@@ -107,17 +107,22 @@ class Node:
             self._server = None
 
 
+_MAKERS = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+"""By whether the client and the server send many messages."""
+
+
 def _handler(method: Any, function: Handler) -> grpc.RpcMethodHandler[Any, Any]:
-    make = (
-        grpc.unary_stream_rpc_method_handler
-        if method.server_streaming
-        else grpc.unary_unary_rpc_method_handler
-    )
-    return make(
+    make: Any = _MAKERS[method.client_streaming, method.server_streaming]
+    handler: grpc.RpcMethodHandler[Any, Any] = make(
         function,
         request_deserializer=GetMessageClass(method.input_type).FromString,
         response_serializer=GetMessageClass(method.output_type).SerializeToString,
     )
+    return handler
 
 
 @asynccontextmanager

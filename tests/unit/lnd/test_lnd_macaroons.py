@@ -28,7 +28,7 @@ CHANGES = {
     "/lnrpc.Lightning/DisconnectPeer": None,
     "/lnrpc.Lightning/NewAddress": None,
     "/lnrpc.Lightning/StopDaemon": None,
-    "/routerrpc.Router/HtlcInterceptor": None,
+    "/routerrpc.Router/HtlcInterceptor": Role.FORWARDER,
     "/routerrpc.Router/ResetMissionControl": None,
 }
 
