@@ -11,7 +11,7 @@ from lnagents.model.errors import LnagentsError, WorkloadError
 from lnagents.model.payment import PaymentOutcome
 from lnagents.model.topology import Topology
 from lnagents.model.units import Msat
-from lnagents.model.workload import PaymentIntent, Workload, parse_workload
+from lnagents.model.workload import PaymentIntent, Workload, fee_limit, parse_workload
 from lnagents.testbed import Testbed
 from lnagents.testbed.data import read_named
 
@@ -20,10 +20,6 @@ MAX_IN_FLIGHT = 24
 
 PAYMENT_TIMEOUT_SECONDS = 30
 """After which a sender gives up on one payment."""
-
-FEE_LIMIT_PPM = 50_000
-FEE_LIMIT_FLOOR_MSAT = 10_000
-"""What a sender pays at most, the same for all senders: 5 % (LND's default), or 10 sat if more."""
 
 
 def load_workload(name: str, topology: Topology) -> Workload:
@@ -36,11 +32,6 @@ def load_workload(name: str, topology: Topology) -> Workload:
     workload = parse_workload(text, source)
     workload.check_against(topology, source)
     return workload
-
-
-def fee_limit(amount_msat: Msat) -> Msat:
-    """The most that may be paid in fees for `amount_msat`."""
-    return max(FEE_LIMIT_FLOOR_MSAT, amount_msat * FEE_LIMIT_PPM // 1_000_000)
 
 
 class SenderAnswer(Protocol):

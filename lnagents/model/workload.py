@@ -15,6 +15,16 @@ from lnagents.model.topology import Topology
 from lnagents.model.units import MSAT_PER_SAT, Msat
 
 
+FEE_LIMIT_PPM = 50_000
+FEE_LIMIT_FLOOR_MSAT = 10_000
+"""What a sender pays at most, the same for all senders: 5 % (LND's default), or 10 sat if more."""
+
+
+def fee_limit(amount_msat: Msat) -> Msat:
+    """The most that may be paid in fees for `amount_msat`."""
+    return max(FEE_LIMIT_FLOOR_MSAT, amount_msat * FEE_LIMIT_PPM // 1_000_000)
+
+
 class AmountSpec(StrictModel):
     """Distribution of amounts, in whole satoshi."""
 
