@@ -14,7 +14,6 @@ from lnagents.model.files import StrictModel, parse_yaml
 from lnagents.model.topology import Topology
 from lnagents.model.units import MSAT_PER_SAT, Msat
 
-
 FEE_LIMIT_PPM = 50_000
 FEE_LIMIT_FLOOR_MSAT = 10_000
 """What a sender pays at most, the same for all senders: 5 % (LND's default), or 10 sat if more."""
