@@ -6,10 +6,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lnagents.env.encoding import NodeFacts, facts_of_channel, facts_of_node
 from lnagents.model.units import Msat
 from lnagents.model.view import NodeView, RewardTerms
+
+Number = TypeVar("Number", float, NDArray[np.float64])
 
 
 class RewardMode(str, Enum):
@@ -86,13 +92,34 @@ def network_term(view: NodeView) -> float:
 
 def reward(terms: RewardTerms, weights: RewardWeights) -> float:
     """The weighted sum of `terms`, in msat."""
+    return weighted(
+        weights,
+        terms.fees_earned_msat,
+        terms.fees_paid_msat,
+        terms.hint_costs_msat,
+        terms.hint_income_msat,
+        terms.failed_attempts,
+        terms.network_term,
+    )
+
+
+def weighted(
+    weights: RewardWeights,
+    fees_earned: Number,
+    fees_paid: Number,
+    hint_costs: Number,
+    hint_income: Number,
+    failed_attempts: Number,
+    network: Number,
+) -> Number:
+    """The weighted sum of terms in msat: numbers, or arrays of one shape."""
     return (
-        weights.fees_earned * terms.fees_earned_msat
-        - weights.fees_paid * terms.fees_paid_msat
-        - weights.hint_costs * terms.hint_costs_msat
-        + weights.hint_income * terms.hint_income_msat
-        - weights.failed_attempt_msat * terms.failed_attempts
-        + weights.network_term_msat * terms.network_term
+        weights.fees_earned * fees_earned
+        - weights.fees_paid * fees_paid
+        - weights.hint_costs * hint_costs
+        + weights.hint_income * hint_income
+        - weights.failed_attempt_msat * failed_attempts
+        + weights.network_term_msat * network
     )
 
 
@@ -112,9 +139,18 @@ def combine(own: float, everyone: Sequence[float], mode: RewardMode, mix: float 
         return own
     if not everyone:
         raise ValueError("a shared reward needs the rewards of all agents")
-    mean = math.fsum(everyone) / len(everyone)
-    if mode is RewardMode.COOPERATIVE:
-        return mean
+    weight = mean_weight(mode, mix)
+    return (1.0 - weight) * own + weight * (math.fsum(everyone) / len(everyone))
+
+
+def mean_weight(mode: RewardMode, mix: float) -> float:
+    """How much of an agent's reward is the mean over all agents, 0 to 1.
+
+    Raises:
+        ValueError: `mix` is not between 0 and 1.
+    """
     if not 0.0 <= mix <= 1.0:
         raise ValueError(f"mix {mix} is not between 0 and 1")
-    return (1.0 - mix) * own + mix * mean
+    if mode is RewardMode.MIXED:
+        return mix
+    return 1.0 if mode is RewardMode.COOPERATIVE else 0.0
