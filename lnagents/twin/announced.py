@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lnagents.model.errors import TopologyError
 from lnagents.twin.balances import BalanceSettings, draw_balances
 from lnagents.twin.components import in_largest_component
-from lnagents.twin.network import DISABLED, Int32Array, Int64Array, Network
+from lnagents.twin.network import DISABLED, POLICY_COLUMNS, Int32Array, Int64Array, Network
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,13 +82,13 @@ def complete(announced: Announced, selection: Selection, source: str) -> Network
 
 
 def _take(announced: Announced, channels: NDArray[np.int64]) -> Announced:
-    policy = announced.policy.reshape(len(announced.scids), -1)[channels]
+    policy = announced.policy.reshape(-1, 2, POLICY_COLUMNS)[channels]
     return replace(
         announced,
         scids=announced.scids[channels],
         channel_nodes=announced.channel_nodes[channels],
         capacity=announced.capacity[channels],
-        policy=policy.reshape(2 * len(channels), -1),
+        policy=policy.reshape(-1, POLICY_COLUMNS),
     )
 
 

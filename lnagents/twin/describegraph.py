@@ -135,9 +135,10 @@ class _Reader:
         return self.text[position : position + 1]
 
     def _expect(self, character: str, position: int) -> int:
-        if self._next(position) != character:
+        position = self._skip_space(position)
+        if self.text[position : position + 1] != character:
             raise self._broken(position, f"{character!r} expected")
-        return self._skip_space(position) + 1
+        return position + 1
 
     def _separate(self, position: int, end: str) -> int:
         return position if self._next(position) == end else self._expect(",", position)
