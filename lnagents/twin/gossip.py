@@ -132,7 +132,8 @@ def make_room(gossip: Gossip, edges: Int64Array, now: float) -> Gossip:
     missing = owners[gossip.distance_of[owners] < 0]
     if len(missing):
         rows = np.zeros((len(missing), len(gossip.distance_of)), dtype=np.uint8)
-        measure_distances(gossip, missing, rows)
+        queue = np.empty(len(gossip.distance_of), dtype=np.int32)
+        measure_distances(gossip, missing, rows, queue)
         gossip.distance_of[missing] = gossip.use[_DISTANCES] + np.arange(len(missing))
         gossip.use[_DISTANCES] += len(missing)
         gossip = gossip._replace(distance=np.concatenate([gossip.distance, rows]))
@@ -176,10 +177,13 @@ def make_room_to_learn(gossip: Gossip, now: float) -> Gossip:
 
 
 @kernel
-def measure_distances(gossip: Gossip, owners: Int32Array, distance: NDArray[np.uint8]) -> None:
-    """Write the hops from each of `owners` to every node into the rows of `distance`."""
-    nodes = len(gossip.distance_of)
-    queue = np.empty(nodes, dtype=np.int32)
+def measure_distances(
+    gossip: Gossip, owners: Int32Array, distance: NDArray[np.uint8], queue: Int32Array
+) -> None:
+    """Write the hops from each of `owners` to every node into the rows of `distance`.
+
+    `queue` is room for all nodes.
+    """
     for index in range(len(owners)):
         row = distance[index]
         row[:] = UNREACHED

@@ -15,6 +15,7 @@ import platformdirs
 Function = TypeVar("Function", bound=Callable[..., object])
 
 _HERE = Path(__file__).parent
+_NUMBERS = re.compile(r"None|int|float|bool|tuple\[(int|float|bool)(, (int|float|bool))*\]")
 _OWN_IMPORT = re.compile(r"^\s*from lnagents\.(\w+)\.?(\w*) import|^\s*import lnagents", re.M)
 
 
@@ -24,13 +25,24 @@ def kernel(function: Function) -> Function:
     It runs without Python's lock, divides like C, and never reorders floating-point arithmetic, so
     the same inputs give the same bits. `NUMBA_DISABLE_JIT=1` runs it as plain Python.
 
+    It does not count references either: with states that are tuples of many arrays, counting takes
+    several times longer than the work. So a kernel may look into arrays, but can neither make one
+    (numba refuses) nor return one.
+
     Numba's own cache notices a change in the file of a function, but not in what the function
     calls. So the machine code lies in a folder named after everything the module is made from.
+
+    Raises:
+        TypeError: the function does not say that it returns numbers, or nothing.
     """
+    returned = function.__annotations__.get("return")
+    if not _NUMBERS.fullmatch(str(returned)):
+        raise TypeError(f"{function.__qualname__}: a kernel returns numbers, not {returned}")
     module = Path(function.__code__.co_filename)
     # Read when a function is decorated.
     vars(numba.config)["CACHE_DIR"] = str(_cache() / _digest(module))
-    return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    options = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+    return cast(Function, numba.njit(**options)(function))  # type: ignore[call-overload]
 
 
 def _cache() -> Path:
