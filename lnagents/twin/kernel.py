@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TypeVar, cast, get_type_hints
 
 import numba
 import platformdirs
@@ -35,14 +35,21 @@ def kernel(function: Function) -> Function:
     Raises:
         TypeError: the function does not say that it returns numbers, or nothing.
     """
-    returned = function.__annotations__.get("return")
-    if not _NUMBERS.fullmatch(str(returned)):
-        raise TypeError(f"{function.__qualname__}: a kernel returns numbers, not {returned}")
+    if not _returns_numbers(function):
+        raise TypeError(f"{function.__qualname__}: a kernel returns numbers only")
     module = Path(function.__code__.co_filename)
     # Read when a function is decorated.
     vars(numba.config)["CACHE_DIR"] = str(_cache() / _digest(module))
     options = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
     return cast(Function, numba.njit(**options)(function))  # type: ignore[call-overload]
+
+
+def _returns_numbers(function: Callable[..., object]) -> bool:
+    returned = str(function.__annotations__.get("return"))
+    named_tuple = function.__globals__.get(returned)
+    if named_tuple is None:
+        return _NUMBERS.fullmatch(returned) is not None
+    return set(get_type_hints(named_tuple).values()) <= {int, float, bool}
 
 
 def _cache() -> Path:
