@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from lnagents.cli.output import JsonOption, console, error_console, print_json, run
+from lnagents.model.errors import InputError
+
+if TYPE_CHECKING:
+    from lnagents.evaluate.recording import CaseSet
 
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 
@@ -85,3 +90,69 @@ def payments(
         )
     console.print(table)
     console.print(f"With agents: {100 * result.agents_ratio:.0f} % of the plain rate.")
+
+
+@app.command()
+def fidelity(
+    cases: Annotated[int, typer.Option(min=1, help="Random networks per set.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 1,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="`single` (the default), `bimodal`, `multipart`, `concurrent`, `held`, `stale`,"
+            " or `all`; may be given several times.",
+        ),
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for the recordings of the live side. What is there is not run again,"
+            " so an interrupted bench goes on; `lnagents twin replay` reads them."
+        ),
+    ] = None,
+    explain: Annotated[
+        int | None,
+        typer.Option(metavar="CASE", help="Show this case of each set step by step, nothing else."),
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """How well the twin agrees with real LND: the same payments on random networks, both sides.
+
+    LND's own senders pay on a live network per case. The twin gets its start and the times of the
+    payments, and has to come to the same attempts, failures, fees and balances by itself.
+    """
+    from lnagents.cli.fidelity_view import show_agreement
+    from lnagents.evaluate.fidelity import bench_fidelity
+    from lnagents.evaluate.fidelity_explain import explain_case
+
+    chosen = _case_sets(sets or ["single"])
+    with error_console.status("Starting") as status:
+        result = run(
+            bench_fidelity(
+                chosen,
+                cases=range(cases) if explain is None else [explain],
+                seed=seed,
+                directory=record,
+                progress=lambda text: status.update(text),
+            )
+        )
+    if json_output:
+        print_json(result.to_json())
+    elif explain is not None:
+        for case in result.cases:
+            console.print(explain_case(case), markup=False, highlight=False, soft_wrap=True)
+    else:
+        show_agreement(result)
+
+
+def _case_sets(names: list[str]) -> list[CaseSet]:
+    from lnagents.evaluate.recording import CaseSet
+
+    if "all" in names:
+        return list(CaseSet)
+    known = [case_set.value for case_set in CaseSet]
+    for name in names:
+        if name not in known:
+            raise InputError("--set", f"no set {name!r} ({', '.join(known)}, all)")
+    return [CaseSet(name) for name in dict.fromkeys(names)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from lnagents.cli.output import JsonOption, console, print_json
+from lnagents.cli.output import JsonOption, console, error_console, print_json, run
 from lnagents.model.units import format_msat
 
 app = typer.Typer(help="The simulated twin of a network.", no_args_is_help=True)
@@ -70,3 +71,63 @@ def describe(
     ):
         table.add_row(title, *(f"{value:,.0f}" for value in quantiles))
     console.print(table)
+
+
+@app.command()
+def replay(
+    recordings: Annotated[
+        list[Path],
+        typer.Argument(help="Recordings of live runs (JSON), or folders of them."),
+    ],
+    explain: Annotated[
+        bool, typer.Option(help="Show every payment step by step, both sides.")
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Let recorded live runs happen again in the twin, and say how well it agrees."""
+    from lnagents.cli.fidelity_view import show_agreement
+    from lnagents.evaluate.fidelity import compare_recordings, find_recordings
+    from lnagents.evaluate.fidelity_explain import explain_case
+
+    result = compare_recordings(find_recordings(recordings))
+    if json_output:
+        print_json(result.to_json())
+        return
+    if explain:
+        for case in result.cases:
+            console.print(explain_case(case), markup=False, highlight=False, soft_wrap=True)
+    show_agreement(result)
+
+
+@app.command()
+def record(
+    file: Annotated[Path, typer.Argument(help="Where to write the recording (JSON).")],
+    topology: Annotated[
+        str, typer.Option(help="A topology file, or the name of one that comes along.")
+    ] = "default",
+    workload: Annotated[
+        str, typer.Option(help="A workload file, or the name of one that comes along.")
+    ] = "default",
+    payments: Annotated[int, typer.Option(min=1, help="How many payments to make.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of the workload.")] = 1,
+) -> None:
+    """Run a workload on a live network, paid by LND's own senders, and record it for `replay`."""
+    from lnagents.evaluate.fidelity import write_recording
+    from lnagents.evaluate.fidelity_cases import workload_case
+    from lnagents.evaluate.fidelity_live import record_case
+    from lnagents.evaluate.workload import load_workload
+    from lnagents.testbed import load_topology
+
+    chosen = load_topology(topology)
+    case = workload_case(chosen, load_workload(workload, chosen), payments, seed)
+    with error_console.status("Starting the network") as status:
+        recording = run(
+            record_case(
+                case,
+                name=f"record-{chosen.name}",
+                progress=lambda done, count: status.update(f"{done} of {count} payments"),
+            )
+        )
+    write_recording(recording, file)
+    settled = sum(payment.settled for payment in recording.payments)
+    console.print(f"{settled} of {len(recording.payments)} payments settled; see {file}")

@@ -24,6 +24,7 @@ from lnagents.model.topology import (
     Topology,
 )
 from lnagents.model.units import MSAT_PER_SAT, Msat
+from lnagents.model.workload import Workload, draw_payments, fee_limit
 
 NODES = (4, 12)
 CAPACITY_SAT = (60_000, 8_000_000)
@@ -37,8 +38,9 @@ _NO_FEE_LIMIT_FACTOR = 10
 _STRUCTURES = (
     (Shape.BARABASI_ALBERT, 1),
     (Shape.BARABASI_ALBERT, 2),
+    (Shape.BARABASI_ALBERT, 2),
     (Shape.BARABASI_ALBERT, 3),
-    (Shape.WATTS_STROGATZ, 1),
+    (Shape.WATTS_STROGATZ, 2),
     (Shape.WATTS_STROGATZ, 2),
     (Shape.RING, 2),
     (Shape.GRID, 2),
@@ -103,8 +105,8 @@ class Case:
 
     @property
     def name(self) -> str:
-        """`single-1-0`: set, seed, index."""
-        return f"{self.case_set.value}-{self.seed}-{self.index}"
+        """Of drawn cases `single-1-0`: set, seed, index."""
+        return self.topology.name
 
 
 def draw_case(case_set: CaseSet, seed: int, index: int) -> Case:
@@ -117,6 +119,21 @@ def draw_case(case_set: CaseSet, seed: int, index: int) -> Case:
     else:
         acts = _payments(case_set, topology, rng)
     return Case(case_set, seed, index, topology, tuple(acts))
+
+
+def workload_case(topology: Topology, workload: Workload, count: int, seed: int) -> Case:
+    """The first `count` payments of a workload, at their times."""
+    acts = tuple(
+        Pay(
+            source=intent.source,
+            target=intent.destination,
+            amount_msat=intent.amount_msat,
+            fee_limit_msat=fee_limit(intent.amount_msat),
+            at=intent.at_seconds,
+        )
+        for intent in draw_payments(workload, count, seed)
+    )
+    return Case(CaseSet.CONCURRENT, seed, 0, topology, acts)
 
 
 def _draw_topology(case_set: CaseSet, name: str, late: bool, rng: random.Random) -> Topology:
@@ -252,9 +269,9 @@ def _draw_amount(
     if kind < 0.15:
         return rng.randint(1_000, 1_000_000)
     if kind < 0.3:
-        edge = rng.choice([amount for amount in out + into if amount > 0])
+        edge = rng.choice([amount for amount in out + into if amount > 0] or [best])
         return max(1_000, round(edge * rng.uniform(0.9, 1.02)))
-    least = max(10_000_000, best // 10) if split else 1_000
+    least = max(10_000_000, best // 10) if split else rng.choice((1_000, max(1_000, best // 20)))
     most = max(least + 1, round(best * (0.9 if split else 1.05)))
     return _log_uniform((least, most), rng)
 
