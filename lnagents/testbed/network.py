@@ -31,6 +31,7 @@ from lnagents.testbed.bitcoin import BitcoinClient
 from lnagents.testbed.gossip import Network, wait_gossip
 from lnagents.testbed.processes import is_alive, own_record
 from lnagents.testbed.provision import Lightning, Phase
+from lnagents.testbed.snapshot import START_STATE
 from lnagents.testbed.startup import close_all, find_sites, start_network, wait_sellers
 from lnagents.testbed.state import StateFolder, TestbedState, data_directory_for, running_names
 from lnagents.testbed.threads import in_thread
@@ -380,8 +381,10 @@ class Testbed:
         await self.wait_quiet()
         return await audit.audit(self._lightning.clients, self._state.books, self.began_at)
 
-    async def snapshot(self) -> None:
-        """Keep the present state of the whole network as the one that `reset` goes back to.
+    async def snapshot(self, name: str = START_STATE) -> None:
+        """Keep the present state of the whole network, for `reset` to go back to.
+
+        Without a name it replaces the one that was made right after provisioning.
 
         Waits until payments have come to rest, and for LND to write down its forwards (up to 15 s).
 
@@ -390,10 +393,14 @@ class Testbed:
         """
         await self.wait_quiet()
         await audit.wait_forwards(self._lightning.clients, self.began_at)
-        await snapshot.save(self._backend, self._bitcoin)
+        await snapshot.save(self._backend, self._bitcoin, name)
 
-    async def reset(self) -> None:
-        """Go back to the state right after provisioning (or the last `snapshot`).
+    async def discard_snapshot(self, name: str) -> None:
+        """Remove a snapshot that is not needed any more; fine if there is none."""
+        await snapshot.discard(self._backend, name)
+
+    async def reset(self, name: str = START_STATE) -> None:
+        """Go back to the state right after provisioning, or to the snapshot `name`.
 
         Chain, nodes, mission control and Apertures; keys and ports stay. If it fails, every service
         is stopped, and `reset` may be tried again.
@@ -401,7 +408,7 @@ class Testbed:
         Raises:
             TestbedError: a service did not come back; says which and why.
         """
-        await snapshot.restore(self._backend, self._bitcoin, self._lightning, self.topology)
+        await snapshot.restore(self._backend, self._bitcoin, self._lightning, self.topology, name)
         await self.wait_gossip()
         await wait_sellers(self.sellers.values())
 

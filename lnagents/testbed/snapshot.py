@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from lnagents.model.errors import TestbedError
 from lnagents.model.topology import Topology
@@ -19,17 +20,19 @@ from lnagents.testbed.provision import Lightning, prepare_chain, wait_active, wa
 from lnagents.testbed.threads import in_thread
 from lnagents.testbed.together import to_its_end, while_alive
 
-FOLDER = "snapshot"
+START_STATE = "start"
+"""Name of the snapshot that is made when a network has come up."""
 
 
-async def save(backend: Backend, bitcoin: BitcoinClient) -> None:
-    """Freeze all services, copy their data, and let them go on.
+async def save(backend: Backend, bitcoin: BitcoinClient, name: str = START_STATE) -> None:
+    """Freeze all services, copy their data, and let them go on; replaces an earlier `name`.
 
     Raises:
         BackendError: the copy could not be made, for instance because the disk is full.
     """
     await bitcoin.flush()
-    target, draft = backend.directory / FOLDER, backend.directory / f"{FOLDER}.draft"
+    target = _folder(backend, name)
+    draft = target.with_suffix(".draft")
     await in_thread(shutil.rmtree, draft, True)
     states = await backend.states()
     running = [name for name, state in states.items() if state is ServiceState.RUNNING]
@@ -44,17 +47,26 @@ async def save(backend: Backend, bitcoin: BitcoinClient) -> None:
     await in_thread(draft.rename, target)
 
 
+async def discard(backend: Backend, name: str) -> None:
+    """Remove the snapshot `name`; fine if there is none."""
+    await in_thread(shutil.rmtree, _folder(backend, name), True)
+
+
 async def restore(
-    backend: Backend, bitcoin: BitcoinClient, lightning: Lightning, topology: Topology
+    backend: Backend,
+    bitcoin: BitcoinClient,
+    lightning: Lightning,
+    topology: Topology,
+    name: str = START_STATE,
 ) -> None:
     """Stop everything, put the kept data back, start everything, and wait for all channels.
 
     Raises:
-        TestbedError: there is no snapshot, or a service did not come back.
+        TestbedError: there is no snapshot `name`, or a service did not come back.
     """
-    source = backend.directory / FOLDER
+    source = _folder(backend, name)
     if not await in_thread(source.is_dir):
-        raise TestbedError(f"there is no snapshot in {backend.directory}")
+        raise TestbedError(f"there is no snapshot {name!r} in {backend.directory}")
     names = lightning_services(topology)
     services = (MINER, *aperture_services(topology), *names, BITCOIND)
     await backend.kill(services)
@@ -66,6 +78,10 @@ async def restore(
         # All or nothing: half a network would look like one that works.
         await to_its_end(backend.kill(services))
         raise
+
+
+def _folder(backend: Backend, name: str) -> Path:
+    return backend.directory / f"snapshot-{name}"
 
 
 async def _start_nodes(

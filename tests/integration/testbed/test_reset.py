@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lnagents.model.errors import NodeDiedError
+from lnagents.model.errors import NodeDiedError, TestbedError
 from lnagents.testbed import ServiceState, Testbed
 from lnagents.testbed.processes import send_signal
 from lnagents.testbed.pytest_fixtures import NetworkFactory
@@ -84,6 +84,17 @@ async def test_a_later_snapshot_is_what_reset_goes_back_to(testbed_factory: Netw
         await own.reset()
         assert await _balances(own) == kept
         assert (await own.audit()).difference_msat == 0
+        # One by name stands beside it.
+        assert (await own.pay("alice", "erin", 3_000_000)).settled
+        await own.snapshot("later")
+        later = await _balances(own)
+        await own.reset()
+        assert await _balances(own) == kept
+        await own.reset("later")
+        assert await _balances(own) == later
+        await own.discard_snapshot("later")
+        with pytest.raises(TestbedError, match="no snapshot 'later'"):
+            await own.reset("later")
     finally:
         await own.down()
 
