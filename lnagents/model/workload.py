@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -54,27 +56,86 @@ class AmountSpec(StrictModel):
 
 
 class DemandSpec(StrictModel):
-    """One stream of payments: each goes from a random source to a random other sink."""
+    """One stream of payments: from a random source to a random other sink, or along a circle."""
 
     name: str
-    sources: Annotated[tuple[str, ...], Field(min_length=1)]
-    sinks: Annotated[tuple[str, ...], Field(min_length=1)]
+    sources: Annotated[tuple[str, ...], Field(min_length=1)] = ()
+    sinks: Annotated[tuple[str, ...], Field(min_length=1)] = ()
+    source_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """How often a source is chosen, relative to 1 for those that are not named here."""
+    sink_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """The same for sinks: some merchants have more customers than others."""
+    circle: Annotated[tuple[str, ...], Field(min_length=2)] = ()
+    """Instead of sources and sinks: a random node of these pays the next one, the last one the
+    first, so that on average as much comes in as goes out everywhere."""
     weight: Annotated[float, Field(gt=0)] = 1.0
     """Share of all payments, relative to the other demands."""
     amount: AmountSpec = AmountSpec()
 
     @model_validator(mode="after")
     def _possible(self) -> DemandSpec:
+        what = f"demand {self.name!r}"
+        if self.circle:
+            if self.sources or self.sinks or self.source_weights or self.sink_weights:
+                raise ValueError(f"{what} has a circle and needs no sources or sinks")
+            if len(set(self.circle)) < len(self.circle):
+                raise ValueError(f"{what} has a node twice in its circle")
+            return self
+        for key, names in (("sources", self.sources), ("sinks", self.sinks)):
+            if not names:
+                raise ValueError(f"{what} has neither {key} nor a circle")
+        for key, weights, names in (
+            ("source_weights", self.source_weights, self.sources),
+            ("sink_weights", self.sink_weights, self.sinks),
+        ):
+            strange = sorted(weights.keys() - set(names))
+            if strange:
+                raise ValueError(f"{what} weighs {strange[0]!r} in {key}, which it does not name")
         if len(set(self.sources) | set(self.sinks)) < 2:
-            raise ValueError(f"demand {self.name!r} pays only from a node to itself")
+            raise ValueError(f"{what} pays only from a node to itself")
+        return self
+
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Who may pay whom."""
+        if self.circle:
+            return tuple(zip(self.circle, (*self.circle[1:], self.circle[0]), strict=True))
+        return tuple((a, b) for a in self.sources for b in self.sinks if a != b)
+
+    def pair_weights(self) -> tuple[float, ...] | None:
+        """How often each of `pairs` is chosen, relative to the others; None: all alike."""
+        if not self.source_weights and not self.sink_weights:
+            return None
+        return tuple(
+            self.source_weights.get(a, 1.0) * self.sink_weights.get(b, 1.0) for a, b in self.pairs()
+        )
+
+
+class BurstSpec(StrictModel):
+    """Busy spells: how long they last and when the next one comes is exponentially distributed."""
+
+    factor: Annotated[float, Field(gt=1)] = 5.0
+    """Payments arrive so many times as often as between the bursts."""
+    seconds: Annotated[float, Field(gt=0)] = 20.0
+    """A burst's mean length."""
+    every_seconds: Annotated[float, Field(gt=0)] = 120.0
+    """Mean time from the beginning of one to that of the next."""
+
+    @model_validator(mode="after")
+    def _calm_between(self) -> BurstSpec:
+        if self.seconds >= self.every_seconds:
+            raise ValueError(
+                f"seconds {self.seconds:g} is not below every_seconds {self.every_seconds:g}"
+            )
         return self
 
 
 class Workload(StrictModel):
-    """Poisson arrivals of several demands."""
+    """Several demands; payments arrive as a Poisson process, with or without bursts."""
 
     name: str
     payments_per_second: Annotated[float, Field(gt=0)] = 5.0
+    """On average over a long time, bursts included."""
+    bursts: BurstSpec | None = None
     demands: Annotated[tuple[DemandSpec, ...], Field(min_length=1)]
 
     def check_against(self, topology: Topology, source: str) -> None:
@@ -84,12 +145,20 @@ class Workload(StrictModel):
             WorkloadError: naming the file `source` and the key.
         """
         known = {node.name for node in topology.nodes}
+        self.check_nodes(known, f"topology {topology.name!r}", source)
+
+    def check_nodes(self, known: Collection[str], where: str, source: str) -> None:
+        """See that every node named here is in `known`; `where` says what those are.
+
+        Raises:
+            WorkloadError: naming the file `source` and the key.
+        """
         for index, demand in enumerate(self.demands):
-            for key, names in (("sources", demand.sources), ("sinks", demand.sinks)):
-                for name in names:
+            for key in ("sources", "sinks", "circle"):
+                for name in getattr(demand, key):
                     if name not in known:
-                        problem = f"demands[{index}].{key}: unknown node {name!r}"
-                        raise WorkloadError(source, f"{problem} in topology {topology.name!r}")
+                        problem = f"demands[{index}].{key}: unknown node {name!r} in {where}"
+                        raise WorkloadError(source, problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +186,51 @@ def draw_payments(workload: Workload, count: int, seed: int) -> tuple[PaymentInt
     """The first `count` payments of the workload; the same arguments give the same payments."""
     rng = random.Random(seed)
     weights = [demand.weight for demand in workload.demands]
-    clock = 0.0
+    choices = [_PairChoice(demand) for demand in workload.demands]
+    arrivals = _arrivals(workload, rng)
     intents = []
     for index in range(count):
-        clock += rng.expovariate(workload.payments_per_second)
-        demand = rng.choices(workload.demands, weights)[0]
-        pairs = [(a, b) for a in demand.sources for b in demand.sinks if a != b]
-        source, destination = rng.choice(pairs)
+        clock = next(arrivals)
+        demand = rng.choices(choices, weights)[0]
+        source, destination = demand.draw(rng)
         intents.append(PaymentIntent(index, clock, source, destination, demand.amount.draw(rng)))
     return tuple(intents)
+
+
+class _PairChoice:
+    """Draws who pays whom in one demand."""
+
+    def __init__(self, demand: DemandSpec) -> None:
+        self.amount = demand.amount
+        self._pairs = demand.pairs()
+        weights = demand.pair_weights()
+        self._cumulative = None if weights is None else list(itertools.accumulate(weights))
+
+    def draw(self, rng: random.Random) -> tuple[str, str]:
+        if self._cumulative is None:
+            return rng.choice(self._pairs)
+        return rng.choices(self._pairs, cum_weights=self._cumulative)[0]
+
+
+def _arrivals(workload: Workload, rng: random.Random) -> Iterator[float]:
+    """When payments begin, in seconds; without an end."""
+    clock = 0.0
+    bursts = workload.bursts
+    if bursts is None:
+        while True:
+            clock += rng.expovariate(workload.payments_per_second)
+            yield clock
+    calm_seconds = bursts.every_seconds - bursts.seconds
+    usual = bursts.every_seconds / (calm_seconds + bursts.factor * bursts.seconds)
+    calm_rate = workload.payments_per_second * usual
+    # The process has been going on for long when the workload begins.
+    busy = rng.random() * bursts.every_seconds < bursts.seconds
+    while True:
+        end = clock + rng.expovariate(1.0 / (bursts.seconds if busy else calm_seconds))
+        rate = calm_rate * (bursts.factor if busy else 1.0)
+        # An exponential waiting time may be drawn anew at any moment.
+        clock += rng.expovariate(rate)
+        while clock < end:
+            yield clock
+            clock += rng.expovariate(rate)
+        clock, busy = end, not busy

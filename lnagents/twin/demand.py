@@ -2,12 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lnagents.model.units import MSAT_PER_SAT
-from lnagents.model.workload import AmountSpec
-from lnagents.twin.network import FloatArray, Int64Array, Network
+from lnagents.model.workload import (
+    FEE_LIMIT_FLOOR_MSAT,
+    FEE_LIMIT_PPM,
+    AmountSpec,
+    PaymentIntent,
+)
+from lnagents.twin.network import FloatArray, Int32Array, Int64Array, Network
 from lnagents.twin.traffic import Traffic
+
+
+def to_traffic(
+    intents: Sequence[PaymentIntent],
+    network: Network,
+    *,
+    fee_limit: Int64Array | int | None = None,
+    max_parts: int = 1,
+    timeout: float = 60.0,
+    hold: float = 0.0,
+) -> Traffic:
+    """Payments of a workload as the twin takes them.
+
+    Args:
+        intents: in the order in which they begin, as `draw_payments` gives them.
+        network: whose nodes the payments name.
+        fee_limit: msat, per payment or for all; None takes `lnagents.model.workload.fee_limit`,
+            the same as on live nodes.
+        max_parts: of each payment.
+        timeout: seconds after which no further attempt is made.
+        hold: seconds for which receivers keep the HTLCs.
+
+    Raises:
+        ValueError: a payment names a node that the network does not have.
+    """
+    place = {name: index for index, name in enumerate(network.names)}
+    try:
+        source = [place[intent.source] for intent in intents]
+        target = [place[intent.destination] for intent in intents]
+    except KeyError as exc:
+        raise ValueError(f"the network has no node {exc.args[0]!r}") from None
+    amount = np.array([intent.amount_msat for intent in intents], np.int64)
+    return Traffic.of(
+        at=np.array([intent.at_seconds for intent in intents], np.float64),
+        source=np.array(source, np.int32),
+        target=np.array(target, np.int32),
+        amount=amount,
+        fee_limit=fee_limits(amount) if fee_limit is None else fee_limit,
+        max_parts=max_parts,
+        timeout=timeout,
+        hold=hold,
+    )
 
 
 def draw_traffic(
@@ -17,6 +66,8 @@ def draw_traffic(
     *,
     amount: AmountSpec | None = None,
     payments_per_second: float = 5.0,
+    source_weights: FloatArray | None = None,
+    target_weights: FloatArray | None = None,
 ) -> Traffic:
     """`count` payments, each from a random node to a random other one; Poisson arrivals.
 
@@ -26,23 +77,52 @@ def draw_traffic(
         seed: the same arguments give the same payments.
         amount: None takes the distribution that workloads have unless they say otherwise.
         payments_per_second: over the whole network.
+        source_weights: [nodes], how often each node pays, relative to the others; None: all alike.
+        target_weights: the same for being paid; merchants have large ones.
 
     Raises:
-        ValueError: there are fewer than two nodes.
+        ValueError: there are not two nodes that could pay and be paid.
     """
-    if network.nodes < 2:
-        raise ValueError("nobody can pay in a network of fewer than two nodes")
     rng = np.random.default_rng(seed)
-    source = rng.integers(0, network.nodes, count, np.int32)
-    # One of the other nodes: those from the source on are shifted by one.
-    target = rng.integers(0, network.nodes - 1, count, np.int32)
-    target += target >= source
+    at = np.cumsum(rng.exponential(1.0 / payments_per_second, count))
+    source, target = _draw_ends(network.nodes, count, source_weights, target_weights, rng)
+    amounts = draw_amounts(amount or AmountSpec(), count, rng)
     return Traffic.of(
-        at=np.cumsum(rng.exponential(1.0 / payments_per_second, count)),
-        source=source,
-        target=target,
-        amount=draw_amounts(amount or AmountSpec(), count, rng),
+        at=at, source=source, target=target, amount=amounts, fee_limit=fee_limits(amounts)
     )
+
+
+def _draw_ends(
+    nodes: int,
+    count: int,
+    source_weights: FloatArray | None,
+    target_weights: FloatArray | None,
+    rng: np.random.Generator,
+) -> tuple[Int32Array, Int32Array]:
+    """Pairs of different nodes, each with a chance proportional to the product of the weights."""
+    weights = [
+        np.ones(nodes) if given is None else np.asarray(given, np.float64)
+        for given in (source_weights, target_weights)
+    ]
+    if any(given.shape != (nodes,) or given.min(initial=0.0) < 0 for given in weights):
+        raise ValueError(f"weights: not one number for each of the {nodes} nodes, 0 or more")
+    of_pairs = weights[0].sum() * weights[1].sum() - weights[0] @ weights[1]
+    if not of_pairs > 0:
+        raise ValueError("nobody can pay: there are not two nodes that could pay and be paid")
+    sums = [np.cumsum(given) for given in weights]
+    ends = np.zeros((2, count), np.int32)
+    missing = np.arange(count)
+    while len(missing):
+        for end, total in zip(ends, sums, strict=True):
+            drawn = rng.random(len(missing)) * total[-1]
+            end[missing] = np.searchsorted(total, drawn, side="right")
+        missing = missing[ends[0, missing] == ends[1, missing]]
+    return ends[0], ends[1]
+
+
+def fee_limits(amount: Int64Array) -> Int64Array:
+    """The most that senders pay in fees in msat, as `lnagents.model.workload.fee_limit` has it."""
+    return np.maximum(FEE_LIMIT_FLOOR_MSAT, amount * FEE_LIMIT_PPM // 1_000_000)
 
 
 def draw_amounts(spec: AmountSpec, count: int, rng: np.random.Generator) -> Int64Array:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,27 @@ def bad(old: str, new: str) -> str:
         (bad("payments_per_second: 4", "payments_per_second: 0"), "payments_per_second: input"),
         (bad("sinks: [a]", "sinks: []"), "demands[1].sinks: tuple should have at least 1 item"),
         (bad("name: two-ways\n", ""), "name: missing"),
+        (bad("sinks: [a], ", ""), "demands[1]: demand 'back' has neither sinks nor a circle"),
+        (
+            bad("sinks: [a]", "circle: [a, b]"),
+            "demands[1]: demand 'back' has a circle and needs no sources or sinks",
+        ),
+        (
+            bad("sources: [c], sinks: [a]", "circle: [a, b, a]"),
+            "demands[1]: demand 'back' has a node twice in its circle",
+        ),
+        (
+            bad("sinks: [a]", "sinks: [a], sink_weights: {b: 2}"),
+            "demands[1]: demand 'back' weighs 'b' in sink_weights, which it does not name",
+        ),
+        (
+            bad("sinks: [a]", "sinks: [a], source_weights: {c: 0}"),
+            "demands[1].source_weights.c: input should be greater than 0",
+        ),
+        (
+            bad("payments_per_second: 4", "bursts: {seconds: 60, every_seconds: 60}"),
+            "bursts: seconds 60 is not below every_seconds 60",
+        ),
         (
             bad("sinks: [a]", "sinks: [c]"),
             "demands[1]: demand 'back' pays only from a node to itself",
@@ -107,10 +129,72 @@ def test_a_workload_must_fit_its_topology(workload: Workload) -> None:
     assert str(caught.value) == problem
 
 
-def test_the_default_workload_fits_the_default_topology() -> None:
+def test_a_circle_must_fit_its_topology() -> None:
+    text = bad("sources: [c], sinks: [a]", "circle: [a, c]")
+    topology = parse_topology("name: pair\nnodes: [{name: a}, {name: b}]", "t.yaml")
+    with pytest.raises(WorkloadError) as caught:
+        parse_workload(text.replace("sinks: [b, c]", "sinks: [b]"), "w").check_against(
+            topology, "w"
+        )
+    assert str(caught.value) == "w: demands[1].circle: unknown node 'c' in topology 'pair'"
+
+
+CIRCLE = """
+name: round
+demands: [{name: round, circle: [a, b, c], amount: {kind: fixed, median_sat: 5000}}]
+"""
+
+
+def test_a_circle_moves_no_money_in_the_long_run() -> None:
+    payments = draw_payments(parse_workload(CIRCLE, "w.yaml"), 6_000, 0)
+    pairs = Counter((payment.source, payment.destination) for payment in payments)
+    assert set(pairs) == {("a", "b"), ("b", "c"), ("c", "a")}
+    assert all(count == pytest.approx(2_000, rel=0.08) for count in pairs.values())
+
+
+MERCHANTS = """
+name: shops
+demands:
+  - {name: shops, sources: [a, b], sinks: [a, c, d], source_weights: {b: 3}, sink_weights: {c: 4}}
+"""
+
+
+def test_merchants_with_more_weight_are_paid_more_often() -> None:
+    payments = draw_payments(parse_workload(MERCHANTS, "w.yaml"), 10_000, 0)
+    pairs = Counter((payment.source, payment.destination) for payment in payments)
+    weights = {("a", "c"): 4, ("a", "d"): 1, ("b", "a"): 3, ("b", "c"): 12, ("b", "d"): 3}
+    assert set(pairs) == set(weights)
+    for pair, weight in weights.items():
+        expected = 10_000 * weight / sum(weights.values())
+        assert pairs[pair] == pytest.approx(expected, abs=4 * expected**0.5)
+
+
+BURSTS = CIRCLE + "payments_per_second: 2\nbursts: {factor: 10, seconds: 20, every_seconds: 200}\n"
+
+
+def test_bursts_keep_the_mean_rate_and_crowd_payments() -> None:
+    workload = parse_workload(BURSTS, "w.yaml")
+    payments = draw_payments(workload, 60_000, 1)
+    assert payments == draw_payments(workload, 60_000, 1)
+    assert payments[:100] == draw_payments(workload, 100, 1)
+    times = [payment.at_seconds for payment in payments]
+    assert times == sorted(times)
+    assert times[-1] == pytest.approx(30_000, rel=0.1)
+    counts = Counter(int(time // 5) for time in times)
+    spans = int(times[-1] // 5)
+    busy = sum(count > 30 for count in counts.values())
+    # A tenth of the time is 10 times as busy as the rest: 2 * 1000 / 1900 and 10 times that, per s.
+    assert busy / spans == pytest.approx(0.1, abs=0.03)
+    calm = [counts[span] for span in range(spans) if counts[span] <= 20]
+    assert sum(calm) / len(calm) == pytest.approx(5 * 2 / 1.9, rel=0.1)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (REGTEST / "workloads").iterdir()))
+def test_the_workloads_that_come_along_fit_the_default_topology(name: str) -> None:
     topology = parse_topology((REGTEST / "topologies/default.yaml").read_text(), "default.yaml")
-    workload = parse_workload((REGTEST / "workloads/default.yaml").read_text(), "default.yaml")
-    workload.check_against(topology, "default.yaml")
+    workload = parse_workload((REGTEST / f"workloads/{name}.yaml").read_text(), name)
+    workload.check_against(topology, name)
+    assert workload.name == name
 
 
 def test_the_default_workload_moves_as_much_back_as_forth() -> None:
