@@ -294,3 +294,40 @@ def _enter(memory: Memory, pair: int) -> None:
 def _index(memory: Memory) -> None:
     for pair in range(memory.used[PAIRS]):
         _enter(memory, pair)
+
+
+class PairResult(NamedTuple):
+    """What one sender knows of a directed pair of nodes; amounts msat, times seconds."""
+
+    from_node: int
+    to_node: int
+    failed_at: float
+    """`NEVER`, or when it failed last."""
+    failed_amount: int
+    """What failed, and everything above."""
+    succeeded_at: float
+    succeeded_amount: int
+    """What arrived, and everything below."""
+
+
+def results_of(memory: Memory, sender: int) -> list[PairResult]:
+    """All that `sender` knows (`QueryMissionControl`), by nodes."""
+    found: list[PairResult] = []
+    group = memory.sender_first[sender]
+    while group != NOBODY:
+        pair = memory.group_link[group, FIRST_PAIR]
+        while pair != NOBODY:
+            if is_result(memory, pair):
+                found.append(
+                    PairResult(
+                        int(memory.group_link[group, FROM]),
+                        int(memory.pair_link[pair, TO]),
+                        float(memory.pair_time[pair, FAILURE]),
+                        int(memory.pair_amount[pair, FAILURE]),
+                        float(memory.pair_time[pair, SUCCESS]),
+                        int(memory.pair_amount[pair, SUCCESS]),
+                    )
+                )
+            pair = memory.pair_link[pair, NEXT_PAIR]
+        group = memory.group_link[group, NEXT_GROUP]
+    return sorted(found)
