@@ -48,7 +48,7 @@ _STRUCTURES = (
 _LENGTHS = {
     CaseSet.SINGLE: 60,
     CaseSet.BIMODAL: 60,
-    CaseSet.MULTIPART: 20,
+    CaseSet.MULTIPART: 16,
     CaseSet.CONCURRENT: 60,
     CaseSet.HELD: 40,
     CaseSet.STALE: 48,
@@ -268,11 +268,12 @@ def _draw_amount(
     kind = rng.random()
     if kind < 0.15:
         return rng.randint(1_000, 1_000_000)
-    if kind < 0.3:
+    if kind < 0.3 and not split:
         edge = rng.choice([amount for amount in out + into if amount > 0] or [best])
         return max(1_000, round(edge * rng.uniform(0.9, 1.02)))
     least = max(10_000_000, best // 10) if split else rng.choice((1_000, max(1_000, best // 20)))
-    most = max(least + 1, round(best * (0.9 if split else 1.05)))
+    # Receivers keep the parts of what does not arrive whole for two minutes: not too often.
+    most = max(least + 1, round(best * (0.6 if split else 1.05)))
     return _log_uniform((least, most), rng)
 
 
