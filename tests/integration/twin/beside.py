@@ -190,14 +190,26 @@ class Beside:
             complaint=lambda: f"edge {edge} has not {count} HTLCs at both ends",
         )
 
-    async def route(self, edges: list[int], amount: int) -> tuple[Route, PaymentHash]:
-        """A route of LND's own making along the edges, and the invoice that it pays."""
-        names = [self.name(edge ^ 1) for edge in edges]
-        invoice = await self.testbed.client(names[-1]).add_invoice(amount)
-        route = await self.source(edges[0]).build_route(
+    async def route(self, edges: list[int], amount: int) -> Route:
+        """A route of LND's own making along the edges, without a payment secret."""
+        return await self.source(edges[0]).build_route(
             amount,
-            [self.testbed.nodes[name].key for name in names],
+            [self.testbed.nodes[self.name(edge ^ 1)].key for edge in edges],
             outgoing_scid=self.scid(edges[0]),
-            payment_addr=invoice.payment_addr,
         )
-        return route, invoice.payment_hash
+
+    async def attempt(self, edge: int, route: Route) -> tuple[int, int]:
+        """Send along the route, from the edge's source, for an invoice of its last node.
+
+        Returns:
+            The code of the failure and the index of the node that refused; -1 for both if it
+            settled.
+        """
+        keys = {node.key: name for name, node in self.testbed.nodes.items()}
+        receiver = self.testbed.client(keys[route.hops[-1].target])
+        invoice = await receiver.add_invoice(route.payment_total_msat)
+        attempt = await self.source(edge).send_to_route(
+            invoice.payment_hash, replace(route, payment_addr=invoice.payment_addr)
+        )
+        failure = attempt.failure
+        return (failure.code, failure.source_index) if failure else (-1, -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest_asyncio
 
@@ -10,7 +11,7 @@ from lnagents.model.payment import FailureCode
 from lnagents.model.topology import parse_topology
 from lnagents.testbed.pytest_fixtures import NetworkFactory
 from lnagents.twin.commitment import NO_DUST_OFFERED, NO_DUST_RECEIVED, bandwidth, can_add
-from lnagents.twin.forwarding import ACCEPTED, check_send
+from lnagents.twin.forwarding import check_send
 from lnagents.twin.settings import CommitmentSettings
 from tests.integration.twin.beside import Beside, HeldHtlc
 
@@ -113,13 +114,12 @@ async def test_slots_and_exposure(testbed_factory: NetworkFactory) -> None:
 
     async def refusal(amount: int) -> int:
         """What becomes of an HTLC from Alice to Bob; the same on both sides."""
-        route, payment_hash = await beside.route([ALICE_BOB], amount)
+        route = replace(await beside.route([ALICE_BOB], amount), payment_total_msat=amount)
         height = (await beside.source(ALICE_BOB).info()).block_height
         code = check_send(
             beside.liquidity, policy, ALICE_BOB, amount, route.total_time_lock, height
         )
-        attempt = await beside.source(ALICE_BOB).send_to_route(payment_hash, route)
-        assert (attempt.failure.code if attempt.failure else ACCEPTED) == code
+        assert await beside.attempt(ALICE_BOB, route) == (code, 0)
         return code
 
     # Fee 4,525 sat, and 3 HTLCs of 4,000 sat that are no outputs: 3,475 sat are left.
