@@ -18,7 +18,7 @@ _COUNT = 0
 _SEQUENCE = 1
 _URGENT = -(1 << 62)
 
-_KINDS = 16
+EVENT_KINDS = 16
 
 
 class Events(NamedTuple):
@@ -29,7 +29,7 @@ class Events(NamedTuple):
     rank: Int64Array
     """[room], order among events of the same time."""
     what: Int64Array
-    """[room], subject times `_KINDS` plus kind."""
+    """[room], subject times `EVENT_KINDS` plus kind."""
     use: Int64Array
     """How many events wait; the number that the next one gets."""
 
@@ -83,7 +83,7 @@ def push(events: Events, time: float, kind: int, subject: int, urgent: bool) -> 
         place = above
     events.time[place] = time
     events.rank[place] = rank
-    events.what[place] = subject * _KINDS + kind
+    events.what[place] = subject * EVENT_KINDS + kind
 
 
 @kernel
@@ -113,7 +113,7 @@ def pop(events: Events) -> tuple[float, int, int]:
         _move(events, below, place)
         place = below
     _move(events, count, place)
-    return time, what % _KINDS, what // _KINDS
+    return time, what % EVENT_KINDS, what // EVENT_KINDS
 
 
 @kernel

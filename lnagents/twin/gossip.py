@@ -216,6 +216,13 @@ def seen_row(gossip: Gossip, node: int, edge: int, now: float) -> int:
 
 
 @kernel
+def seen_rows(gossip: Gossip, node: int, now: float, rows: Int64Array) -> None:
+    """Write `seen_row` of every edge into `rows`."""
+    for edge in range(len(rows)):
+        rows[edge] = seen_row(gossip, node, edge, now)
+
+
+@kernel
 def _seen_version(gossip: Gossip, node: int, edge: int, now: float) -> int:
     owner = gossip.source[edge]
     if owner == node:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from lnagents.twin.assembly import changing, make_state, no_traffic, replaced, with_room
+from lnagents.twin.commitment import AMOUNT, COUNT
 from lnagents.twin.directions import Directions
-from lnagents.twin.network import FloatArray, Int64Array, Network
+from lnagents.twin.engine import NEEDS_ROOM, run
+from lnagents.twin.gossip import announce, make_room, seen_rows
+from lnagents.twin.htlcs import reported_balances
+from lnagents.twin.memory import forget
+from lnagents.twin.network import POLICY_COLUMNS, FloatArray, Int64Array, Network
+from lnagents.twin.payments import carry_over, check_traffic, make_payments, outcomes_of
 from lnagents.twin.settings import TwinSettings
+from lnagents.twin.state import NEXT_PAYMENT, State, log_of, make_log
 from lnagents.twin.traffic import AttemptLog, Outcomes, Traffic
 
-# Columns of `Twin.flows`: what passed each edge, seen from the node that sends over it. They have
-# the names and units of `lnagents.model.view.ChannelFlow`.
-FORWARDED_IN = 0
-"""msat of settled forwards that came *in* over this channel: the HTLC was on `edge ^ 1`."""
-FORWARDED_OUT = 1
-FEES_EARNED = 2
-"""msat earned by settled forwards that left over this edge."""
-FORWARDS = 3
-FAILED_FORWARDS = 4
-SENT = 5
-RECEIVED = 6
-"""msat of own receipts that came in over this channel: the HTLC was on `edge ^ 1`."""
-FLOW_COLUMNS = 7
+_LOGGED = 1024
+"""Attempts that a new log has room for."""
 
 
-class Snapshot:
-    """All of a twin's state at one moment; opaque."""
+class Snapshot(NamedTuple):
+    """All that changes in a twin, at one moment; opaque."""
+
+    network: Network
+    now: float
+    arrays: Any
 
 
 class Twin:
@@ -36,25 +40,48 @@ class Twin:
     """
 
     def __init__(
-        self, network: Network, settings: TwinSettings | None = None, *, seed: int = 0
+        self,
+        network: Network,
+        settings: TwinSettings | None = None,
+        *,
+        seed: int = 0,
+        exhaustive: bool = False,
     ) -> None:
-        """A twin of `network`, whose arrays are copied, at time 0."""
-        raise NotImplementedError
+        """A twin of `network`, whose arrays are copied, at time 0.
+
+        Args:
+            network: what to simulate.
+            settings: of all its nodes; LND's defaults if there are none.
+            seed: decides where LND itself chooses at random: among parallel channels.
+            exhaustive: search routes step by step as LND does. The other way finds the same routes
+                much faster, but does not notice when LND could have found another one at the same
+                cost (`AttemptLog.tied`).
+        """
+        self._network = network
+        self._settings = settings or TwinSettings()
+        self._now = 0.0
+        self._log: AttemptLog | None = None
+        self._state = make_state(network, self._settings, seed, exhaustive=exhaustive)
 
     @property
     def network(self) -> Network:
         """What the twin was made from; balances and policies in it are those of the start."""
-        raise NotImplementedError
+        return self._network
 
     @property
     def settings(self) -> TwinSettings:
         """What the twin was made with."""
-        raise NotImplementedError
+        return self._settings
 
     @property
     def now(self) -> float:
         """Seconds of virtual time since the twin was made."""
-        raise NotImplementedError
+        return self._now
+
+    @property
+    def state(self) -> State:
+        """The live arrays, for kernels of other packages; each call may replace some of them."""
+        return self._state
 
     @property
     def log(self) -> AttemptLog:
@@ -63,12 +90,14 @@ class Twin:
         Raises:
             RuntimeError: no run has recorded any.
         """
-        raise NotImplementedError
+        if self._log is None:
+            raise RuntimeError("no run has recorded its attempts")
+        return self._log
 
     @property
     def flows(self) -> Int64Array:
         """[edges, FLOW_COLUMNS], the live counters: read them, and zero them when a round ends."""
-        raise NotImplementedError
+        return self._state.flows
 
     def run(
         self,
@@ -81,23 +110,52 @@ class Twin:
         """Make the payments of `traffic`, whose times count from now.
 
         Without `until` the run ends when every payment has its answer. With it, it ends after
-        `until` seconds: payments that have no answer then are `UNRESOLVED`, keep their HTLCs, and
-        go on in the next run, where the HTLCs' effects appear in balances and flows only.
+        `until` seconds: payments that have no answer then are `UNRESOLVED`. Those that have HTLCs
+        in flight go on in the next run, but show in balances and flows only.
 
         Args:
-            traffic: what is to be paid; with any times, sources and targets of this network.
+            traffic: what is to be paid. A node may pay itself, in a circle.
             directions: who routes which payment how; None leaves it all to LND.
             until: seconds from now.
             record: keep every attempt in `log`.
 
         Raises:
-            ValueError: a payment names a node or edge that does not exist, or pays its own sender.
+            ValueError: a payment names a node or edge that does not exist.
         """
-        raise NotImplementedError
+        directions = directions or Directions.of(len(traffic))
+        check_traffic(self._network, traffic, directions)
+        state, start = self._state, self._now
+        payments, carried = carry_over(
+            state.payments,
+            make_payments(traffic, directions, start),
+            state.attempts,
+            state.events,
+        )
+        log = make_log(_LOGGED if record else 0, recording=record)
+        state = state._replace(payments=payments, log=log)
+        state.cursor[NEXT_PAYMENT] = carried
+        end = np.inf if until is None else start + until
+        while run(state, end) == NEEDS_ROOM:
+            state = with_room(state, start)
+        self._state = state
+        if until is not None:
+            self._now = end
+        elif len(payments.at):
+            answered = payments.at + payments.seconds
+            self._now = max(start, float(answered.max()))
+        if record:
+            self._log = log_of(state.log, carried, start)
+        return outcomes_of(payments, carried)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: HTLCs resolve, gossip arrives, mission control forgets."""
-        raise NotImplementedError
+        """Let time pass: HTLCs resolve, gossip arrives, mission control forgets.
+
+        Raises:
+            ValueError: time does not go back.
+        """
+        if seconds < 0:
+            raise ValueError("time does not go back")
+        self.run(no_traffic(), until=seconds)
 
     def set_policies(self, edges: Int64Array, policies: Int64Array) -> None:
         """The owners of `edges` announce new policies now.
@@ -111,27 +169,40 @@ class Twin:
         Raises:
             ValueError: the arrays do not fit together, or an edge does not exist.
         """
-        raise NotImplementedError
+        chosen = np.asarray(edges, dtype=np.int64)
+        rows = np.ascontiguousarray(policies, dtype=np.int64)
+        if rows.shape != (len(chosen), POLICY_COLUMNS):
+            raise ValueError(f"policies: the shape is {rows.shape} for {len(chosen)} edges")
+        if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self.flows)):
+            raise ValueError("edges: names an edge that does not exist")
+        gossip = make_room(self._state.gossip, chosen, self._now)
+        announce(gossip, chosen, rows, self._now)
+        self._state = self._state._replace(gossip=gossip)
 
     def policies(self) -> Int64Array:
         """[edges, POLICY_COLUMNS], what is in force now at each edge's owner; a copy."""
-        raise NotImplementedError
+        return self._state.gossip.policy[: len(self.flows)].copy()
 
     def policies_seen(self, node: int) -> Int64Array:
         """[edges, POLICY_COLUMNS], what `node` goes by now: its own edges, else gossip; a copy."""
-        raise NotImplementedError
+        gossip = self._state.gossip
+        rows = np.empty(len(self.flows), dtype=np.int64)
+        seen_rows(gossip, node, self._now, rows)
+        return gossip.policy[rows]
 
     def balances(self) -> Int64Array:
-        """[channels, 2], msat: what is each side's once HTLCs in flight are counted to neither."""
-        raise NotImplementedError
+        """[channels, 2], msat: what is each side's; HTLCs in flight belong to neither."""
+        return self._state.liquidity.balance.copy()
 
     def reported_balances(self) -> Int64Array:
         """[edges], msat: `local_balance` as the sending node's LND would report it."""
-        raise NotImplementedError
+        result = np.empty(len(self.flows), dtype=np.int64)
+        reported_balances(self._state.liquidity, result)
+        return result
 
     def in_flight(self) -> Int64Array:
         """[edges], msat of the HTLCs that are on each edge now."""
-        raise NotImplementedError
+        return self._state.liquidity.pending[:, AMOUNT].copy()
 
     def set_preferences(self, nodes: Iterable[int], preferences: FloatArray) -> None:
         """From now on `nodes` are agents that choose the next channel of payments `BY_HOP`.
@@ -140,7 +211,10 @@ class Twin:
             nodes: all agents that choose; the others forward what they were told.
             preferences: [edges], the higher the earlier an edge is tried; -inf: never.
         """
-        raise NotImplementedError
+        agents = self._state.agents
+        agents.chooses[:] = False
+        agents.chooses[list(nodes)] = True
+        agents.preference[:] = preferences
 
     def set_admission(self, shares: FloatArray) -> None:
         """Keep part of each edge free for payments with priority.
@@ -149,27 +223,36 @@ class Twin:
             shares: [edges], 0 to 1: share of the capacity, and of the HTLC slots, below which a
                 forward without priority is refused (`TEMPORARY_CHANNEL_FAILURE`).
         """
-        raise NotImplementedError
+        self._state.agents.kept_free[:] = shares
 
     def set_nodes_down(self, nodes: Iterable[int]) -> None:
-        """From now on exactly these nodes are off: they neither send, forward nor receive."""
-        raise NotImplementedError
+        """From now on exactly these nodes are off: they neither send, forward nor receive.
+
+        An HTLC that reaches one of them is failed by the node before; what is settled or failed
+        already comes back through them as if they were on.
+        """
+        down = self._state.space.down
+        down[:] = False
+        down[list(nodes)] = True
 
     def reset_memory(self) -> None:
         """Every node forgets what its payments taught it (mission control)."""
-        raise NotImplementedError
+        forget(self._state.memory)
 
     def snapshot(self) -> Snapshot:
         """A copy of all state; flows, agents' settings and time included."""
-        raise NotImplementedError
+        return Snapshot(self._network, self._now, changing(self._state))
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go back to `snapshot`, which this or an equal twin made.
+        """Go back to `snapshot`, which this twin, or one of the same network object, made.
 
         Raises:
             ValueError: it belongs to another network.
         """
-        raise NotImplementedError
+        if snapshot.network is not self._network:
+            raise ValueError("the snapshot belongs to another network")
+        self._now = snapshot.now
+        self._state = replaced(self._state, snapshot.arrays)
 
     def audit(self) -> None:
         """See that no millisatoshi was made or lost.
@@ -177,18 +260,15 @@ class Twin:
         Raises:
             AssertionError: naming the channel and the amounts.
         """
-        raise NotImplementedError
-
-
-__all__ = [
-    "FAILED_FORWARDS",
-    "FEES_EARNED",
-    "FLOW_COLUMNS",
-    "FORWARDED_IN",
-    "FORWARDED_OUT",
-    "FORWARDS",
-    "RECEIVED",
-    "SENT",
-    "Snapshot",
-    "Twin",
-]
+        balance, pending = self._state.liquidity.balance, self._state.liquidity.pending
+        total = balance.sum(axis=1) + pending[:, AMOUNT].reshape(-1, 2).sum(axis=1)
+        wrong = np.flatnonzero((total != self._network.capacity) | (balance < 0).any(axis=1))
+        if len(wrong):
+            channel = int(wrong[0])
+            raise AssertionError(
+                f"channel {channel}: balances {balance[channel].tolist()} and "
+                f"{pending[2 * channel : 2 * channel + 2, AMOUNT].tolist()} in flight do not make "
+                f"{self._network.capacity[channel]} msat"
+            )
+        if (pending < 0).any() or (pending[:, COUNT] == 0)[pending[:, AMOUNT] != 0].any():
+            raise AssertionError("HTLCs in flight are counted wrongly")
