@@ -158,18 +158,22 @@ class ChannelFeatures(NamedTuple):
 
 def channel_features(facts: ChannelFacts) -> ChannelFeatures:
     """The row of one channel."""
+    # Numba takes no branches within a call that has many keywords.
     capacity = facts.capacity
+    active = 1.0 if facts.active else 0.0
+    peer_known = 1.0 if facts.peer_fee_rate >= 0 else 0.0
+    competing_known = 1.0 if facts.competing >= 0 else 0.0
     return ChannelFeatures(
         local_share=share(facts.local, facts.remote, 0.5),
         capacity=math.log10(max(1, capacity) / (1_000_000.0 * MSAT_PER_SAT)),
-        active=1.0 if facts.active else 0.0,
+        active=active,
         fee_rate=rate_scale(facts.fee_rate),
         base_fee=base_fee_scale(facts.base_fee),
         inbound_discount=rate_scale(-facts.inbound_fee_rate),
         found_fee_rate=rate_scale(facts.found_fee_rate),
-        peer_known=1.0 if facts.peer_fee_rate >= 0 else 0.0,
+        peer_known=peer_known,
         peer_fee_rate=rate_scale(facts.peer_fee_rate),
-        competing_known=1.0 if facts.competing >= 0 else 0.0,
+        competing_known=competing_known,
         competing_fee_rate=rate_scale(facts.competing),
         inflow=flow_scale(facts.forwarded_in, capacity),
         outflow=flow_scale(facts.forwarded_out, capacity),
@@ -207,10 +211,11 @@ class NodeFacts(NamedTuple):
 
 def with_channel(node: NodeFacts, channel: ChannelFacts) -> NodeFacts:
     """`node` with the sums over one channel more."""
+    active = 1 if channel.active else 0
     one_sided = abs(2.0 * share(channel.local, channel.remote, 0.5) - 1.0)
     return NodeFacts(
         channels=node.channels + 1,
-        active=node.active + (1 if channel.active else 0),
+        active=node.active + active,
         local=node.local + channel.local,
         remote=node.remote + channel.remote,
         capacity=node.capacity + channel.capacity,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -38,8 +39,39 @@ class RoundPayments:
     routes: dict[int, Route] = field(default_factory=dict)
     """Of payments, by position, whose agent chose a route."""
 
+    @classmethod
+    def of(cls, requests: Sequence[RoundPayment], names: tuple[str, ...]) -> RoundPayments:
+        """The arrays of `requests`; `names` are those of `World.nodes`.
+
+        Raises:
+            ValueError: a payment names a node that does not exist.
+        """
+        place = {name: index for index, name in enumerate(names)}
+        intents = [request.intent for request in requests]
+        unknown = {name for one in intents for name in (one.source, one.destination)} - set(names)
+        if unknown:
+            raise ValueError(f"there is no node {min(unknown)!r}")
+        return cls(
+            at=np.array([one.at_seconds for one in intents], np.float64),
+            source=np.array([place[one.source] for one in intents], np.int32),
+            target=np.array([place[one.destination] for one in intents], np.int32),
+            amount=np.array([one.amount_msat for one in intents], np.int64),
+            priority=np.array([request.priority for request in requests], np.int8),
+            hop_by_hop=np.array([request.hop_by_hop for request in requests], np.int8),
+            routes={
+                index: request.route
+                for index, request in enumerate(requests)
+                if request.route is not None
+            },
+        )
+
     def __len__(self) -> int:
         return len(self.at)
+
+    @property
+    def special(self) -> bool:
+        """Whether any payment is not simply left to its sender's LND."""
+        return bool(self.routes) or bool(self.priority.any()) or bool(self.hop_by_hop.any())
 
     def intent(self, index: int, names: tuple[str, ...]) -> PaymentIntent:
         """One payment as the network's nodes are told it; `names` are those of `World.nodes`."""

@@ -18,10 +18,20 @@ from lnagents.model.units import Msat, NodeKey, ShortChannelId
 from lnagents.model.view import NodeDecision, NodeView
 from lnagents.model.workload import PaymentIntent
 
+MAX_PARTS = 1
+"""A payment in parts of which one is missing blocks for two minutes (`DefaultHtlcHoldDuration` of
+LND's invoices package), longer than a round may take."""
+
+PAYMENT_TIMEOUT_SECONDS = 30.0
+"""After which a sender gives up on one payment."""
+
 
 @dataclass(frozen=True, slots=True)
 class RoundPayment:
-    """One payment of a round, and how it is to be made."""
+    """One payment of a round, and how it is to be made.
+
+    It may cost at most `lnagents.model.workload.fee_limit` in fees.
+    """
 
     intent: PaymentIntent
     """`at_seconds` counts from the beginning of the round."""

@@ -1,0 +1,89 @@
+"""The twin as arrays, without an object per channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lnagents.env.arrays import ActionArrays, RoundArrays
+from lnagents.env.encoding import ACTION_NAMES
+from lnagents.env.features import FloatArray
+from lnagents.env.fees import FeeBounds
+from lnagents.env.kernels import bound_numbers, decode_fees, encode_agents, scatter_rows
+from lnagents.env.payments import RoundPayments
+from lnagents.twin.network import POLICY_COLUMNS
+
+if TYPE_CHECKING:
+    from lnagents.env.twin_world import TwinWorld
+
+
+class TwinRounds:
+    """The `Rounds` of a `TwinWorld`: equal to those by its views, and much faster."""
+
+    def __init__(self, world: TwinWorld, bounds: FeeBounds) -> None:
+        self._world = world
+        self._bounds = bound_numbers(bounds)
+        own = len(world.book.edge)
+        self._edges = np.zeros(own, np.int64)
+        self._policies = np.zeros((own, POLICY_COLUMNS), np.int64)
+
+    def reset(self, seed: int) -> None:
+        """See `World.reset`."""
+        self._world.reset(seed)
+
+    def observe(self, into: RoundArrays) -> None:
+        """See `Rounds.observe`."""
+        world = self._world
+        twin = world.twin
+        encode_agents(
+            world.book,
+            twin.state.liquidity,
+            twin.state.gossip,
+            twin.flows,
+            world.down,
+            world.found,
+            world.counts,
+            twin.now,
+            into.channels,
+            into.channel_mask,
+            into.node,
+            into.terms,
+        )
+
+    def act(self, actions: ActionArrays) -> None:
+        """See `Rounds.act`."""
+        world = self._world
+        shape = (len(world.book.node), world.max_channels)
+        _check_shape("fees", actions.fees, (*shape, len(ACTION_NAMES)))
+        changed = decode_fees(
+            world.book,
+            world.twin.state.gossip,
+            world.down,
+            world.found,
+            self._bounds,
+            actions.fees,
+            self._edges,
+            self._policies,
+        )
+        if changed < 0:
+            raise ValueError("a number in the action is not finite")
+        if changed:
+            world.twin.set_policies(self._edges[:changed], self._policies[:changed])
+        if actions.preference is not None:
+            _check_shape("preference", actions.preference, shape)
+            scatter_rows(world.book, world.down, actions.preference, -1.0, world.preferences)
+        if actions.reserved is not None:
+            _check_shape("reserved", actions.reserved, shape)
+            scatter_rows(world.book, world.down, actions.reserved, 0.0, world.reserved)
+        if actions.preference is not None or actions.reserved is not None:
+            world.set_routing()
+
+    def run(self, payments: RoundPayments) -> None:
+        """See `Rounds.run`."""
+        self._world.run_arrays(payments)
+
+
+def _check_shape(name: str, array: FloatArray, expected: tuple[int, ...]) -> None:
+    if array.shape != expected:
+        raise ValueError(f"{name}: the shape is {array.shape}, not {expected}")
