@@ -1,0 +1,68 @@
+"""Agents that follow rules, as people's nodes do: what learned agents are measured against.
+
+Each has `act(view) -> NodeDecision`, is made for one node and one episode, and names the source of
+its rules. None of them sees more than a `NodeView`; all that is random in them comes from a seed.
+Days of the originals are rounds here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from lnagents.env.heuristics.actor import ChannelPricer, Heuristic, Price
+from lnagents.env.heuristics.balance import MatchPeer, PassiveRebalance, Proportional
+from lnagents.env.heuristics.clboss import PriceCards
+from lnagents.env.heuristics.fixed import FixedFees, LndDefault, LowFee, RandomFees, Wall
+from lnagents.env.heuristics.flow import LndgRules
+from lnagents.env.heuristics.search import AdditiveIncrease, ThompsonSampling
+from lnagents.model.errors import ConfigError
+
+HEURISTICS: Mapping[str, Callable[[int], Heuristic]] = MappingProxyType(
+    {
+        "lnd-default": lambda seed: LndDefault(),
+        "proportional": lambda seed: Proportional(),
+        "match-peer": lambda seed: MatchPeer(),
+        "lndg": lambda seed: LndgRules(),
+        "clboss": lambda seed: PriceCards(seed),
+        "thompson": lambda seed: ThompsonSampling(seed),
+        "aimd": lambda seed: AdditiveIncrease(),
+        "passive-rebalance": lambda seed: PassiveRebalance(),
+        "low-fee": lambda seed: LowFee(),
+        "wall": lambda seed: Wall(),
+        "random": lambda seed: RandomFees(seed),
+    }
+)
+"""All of them by name; each is made from a seed, which only those that draw lots use."""
+
+
+def make_heuristic(name: str, seed: int = 0) -> Heuristic:
+    """A new heuristic agent for one node.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name not in HEURISTICS:
+        raise ConfigError("heuristic", f"{name!r} is none of {', '.join(HEURISTICS)}")
+    return HEURISTICS[name](seed)
+
+
+__all__ = [
+    "HEURISTICS",
+    "AdditiveIncrease",
+    "ChannelPricer",
+    "FixedFees",
+    "Heuristic",
+    "LndDefault",
+    "LndgRules",
+    "LowFee",
+    "MatchPeer",
+    "PassiveRebalance",
+    "Price",
+    "PriceCards",
+    "Proportional",
+    "RandomFees",
+    "ThompsonSampling",
+    "Wall",
+    "make_heuristic",
+]
