@@ -6,12 +6,13 @@ then. Handling one event costs a few microseconds and touches no disk.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lnagents.model.graph import LocalChannel
 from lnagents.model.payment import HtlcEvent, HtlcEventKind, HtlcRole
-from lnagents.model.units import Msat, ShortChannelId
+from lnagents.model.units import Msat, PaymentHash, ShortChannelId
 from lnagents.model.view import ChannelFlow
 
 MAX_PENDING_EVENTS = 20_000
@@ -53,6 +54,32 @@ class FlowAccount:
         self._flows: dict[ShortChannelId, _Flow] = {}
         self._pending: dict[tuple[HtlcRole, ShortChannelId, int], HtlcEvent] = {}
         self._balances: dict[ShortChannelId, Msat] = {}
+        self._delegated: dict[PaymentHash, tuple[ShortChannelId, Msat]] = {}
+
+    @property
+    def under_way(self) -> int:
+        """Forwards and own payments that have begun and not ended."""
+        return len(self._pending)
+
+    def on_delegated(
+        self, payment_hash: PaymentHash, incoming_scid: ShortChannelId, incoming_amount_msat: Msat
+    ) -> None:
+        """What leaves as an own payment of this hash is a forward of what came in there.
+
+        So does a node forward that chose the next channel itself: LND only sees a payment.
+        """
+        self._delegated[payment_hash] = incoming_scid, incoming_amount_msat
+
+    def on_refused(
+        self, outgoing_scid: ShortChannelId, payment_hash: PaymentHash | None = None
+    ) -> None:
+        """Count a forward that was refused by other means than LND's, or did not arrive.
+
+        With `payment_hash` one that `on_delegated` has announced.
+        """
+        self._flow(outgoing_scid).failed_forwards += 1
+        if payment_hash is not None:
+            self._delegated.pop(payment_hash, None)
 
     def on_event(self, event: HtlcEvent) -> EndedForward | None:
         """Take in one event; a forward that it ends is given back."""
@@ -84,14 +111,20 @@ class FlowAccount:
 
     def _on_settled(self, event: HtlcEvent, begun: HtlcEvent) -> EndedForward | None:
         out = self._flow(begun.outgoing_scid)
+        amount = begun.outgoing_amount_msat
+        came_in, fee = (begun.incoming_scid, begun.incoming_amount_msat), begun.fee_msat
         if begun.role is HtlcRole.SEND:
-            out.sent_msat += begun.outgoing_amount_msat
-            return None
-        self._flow(begun.incoming_scid).forwarded_in_msat += begun.incoming_amount_msat
-        out.forwarded_out_msat += begun.outgoing_amount_msat
-        out.fees_earned_msat += begun.fee_msat
+            payment_hash = hashlib.sha256(event.preimage).hexdigest() if self._delegated else ""
+            if payment_hash not in self._delegated:
+                out.sent_msat += amount
+                return None
+            came_in = self._delegated.pop(payment_hash)
+            fee = came_in[1] - amount
+        self._flow(came_in[0]).forwarded_in_msat += came_in[1]
+        out.forwarded_out_msat += amount
+        out.fees_earned_msat += fee
         out.forwards += 1
-        return EndedForward(event, True, begun.outgoing_amount_msat, begun.fee_msat)
+        return EndedForward(event, True, amount, fee)
 
     def _on_failed(self, event: HtlcEvent, begun: HtlcEvent | None) -> EndedForward:
         outgoing = begun.outgoing_scid if begun is not None else event.outgoing_scid

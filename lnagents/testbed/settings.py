@@ -20,6 +20,9 @@ PAID_PATHS = "^/v1/hints/.*$"
 """Paths that Aperture asks money for; all others of the service are free."""
 FREE_SERVICE_NAME = "free"
 
+GRAPH_CACHE_SECONDS = 0.02
+"""How old DescribeGraph may be in the profile `fast`; LND's default is a minute."""
+
 _FAST_OPTIONS = (
     # 5 s by default, per hop, before a batch of announcements travels on.
     "--gossip.sub-batch-delay=5ms",
@@ -28,8 +31,7 @@ _FAST_OPTIONS = (
     # Peers take 10 updates per channel direction at once and one a minute by default.
     "--gossip.max-channel-update-burst=100",
     "--gossip.channel-update-interval=1s",
-    # DescribeGraph may be a minute old by default.
-    "--caches.rpc-graph-cache-duration=20ms",
+    f"--caches.rpc-graph-cache-duration={round(1_000 * GRAPH_CACHE_SECONDS)}ms",
     # Write batches of the graph wait 500 ms by default, commitments 50 ms.
     "--db.batch-commit-interval=10ms",
     "--channel-commit-interval=5ms",
