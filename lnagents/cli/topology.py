@@ -1,4 +1,4 @@
-"""`lnagents topology`: topology files, without any network."""
+"""`lnagents topology`: topology files, without any live network."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ from lnagents.model.generate import Shape, generate_topology
 from lnagents.model.topology import dump_topology
 
 app = typer.Typer(help="Make topology files.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    # With a callback, `generate` stays a command of the group although it is the only one.
-    pass
 
 
 @app.command()
@@ -36,3 +30,26 @@ def generate(
     """Print a network as YAML, for instance for `lnagents testbed up`."""
     topology = generate_topology(shape, nodes, seed, degree=degree, rewiring=rewiring)
     typer.echo(dump_topology(topology), nl=False)
+
+
+@app.command()
+def sample(
+    network: Annotated[
+        str,
+        typer.Argument(help="The JSON of `lncli describegraph`, a snapshot (CSV), or a topology."),
+    ],
+    nodes: Annotated[int, typer.Option(help="How many nodes.")] = 10,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same part.")] = 0,
+    name: Annotated[str, typer.Option(help="Of the topology.")] = "sample",
+) -> None:
+    """Print a connected part of a real network as YAML, for instance for `lnagents testbed up`.
+
+    Nobody but the two ends of a channel knows how it is split, so the balances are drawn.
+    """
+    from lnagents.evaluate.networks import find_network
+    from lnagents.twin.announced import Selection
+    from lnagents.twin.sample import sample as part_of
+    from lnagents.twin.sample import to_topology
+
+    whole = find_network(network, Selection(seed=seed))
+    typer.echo(dump_topology(to_topology(part_of(whole, nodes, seed), name)), nl=False)
