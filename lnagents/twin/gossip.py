@@ -290,13 +290,15 @@ def _announce_one(gossip: Gossip, edge: int, policy: Int64Array, now: float) -> 
     if gossip.passed_on[edge] or gossip.told[edge]:
         gossip.use[_FREE] -= 1
         row = gossip.free[gossip.use[_FREE]]
-        gossip.policy[row] = gossip.policy[edge]
+        for column in range(POLICY_COLUMNS):
+            gossip.policy[row, column] = gossip.policy[edge, column]
         gossip.announced[row] = gossip.announced[edge]
         gossip.passed_on[row] = gossip.passed_on[edge]
         gossip.told[row] = gossip.told[edge]
         gossip.previous[row] = gossip.previous[edge]
         gossip.previous[edge] = row
-    gossip.policy[edge] = policy
+    for column in range(POLICY_COLUMNS):
+        gossip.policy[edge, column] = policy[column]
     passed_on = np.floor(now) != np.floor(gossip.accepted_at[edge])
     if passed_on:
         grown = gossip.tokens[edge] + (now - gossip.refilled[edge]) / clock[_INTERVAL]
