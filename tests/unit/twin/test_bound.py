@@ -11,9 +11,13 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.sparse.csgraph import maximum_flow
 
+from lnagents.model.workload import AmountSpec
 from lnagents.twin.bound import success_bound
+from lnagents.twin.demand import draw_traffic
+from lnagents.twin.generate import mainnet_like
 from lnagents.twin.network import Network
-from lnagents.twin.settings import CommitmentSettings
+from lnagents.twin.settings import CommitmentSettings, LatencySettings, TwinSettings
+from lnagents.twin.simulator import Twin
 from lnagents.twin.traffic import NO_LIMIT, Traffic
 
 SAT = 1_000
@@ -237,3 +241,22 @@ def test_one_payment_in_tiny_parts_gets_the_maximal_flow(net: Network, data: st.
     widths = sparse.csr_array((forth.astype(np.int32), ends), shape=(net.nodes, net.nodes))
     flow = maximum_flow(widths, source, target).flow_value
     assert volume_sat(net, payment, FREE) == pytest.approx(flow, abs=2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("max_parts", [1, 16])
+def test_the_twin_never_beats_the_bound(seed: int, max_parts: int) -> None:
+    net = mainnet_like(25, seed, disabled=False)
+    amounts = AmountSpec(median_sat=300_000, sigma=2.0, max_sat=20_000_000)
+    payments = draw_traffic(net, 400, seed, amount=amounts)
+    payments = replace(payments, max_parts=np.full(400, max_parts, np.int32))
+    # Nothing waits where nothing takes any time.
+    settled = Twin(net, seed=seed).run(payments).settled
+    volume = int(payments.amount[settled].sum())
+    bound = success_bound(net, payments, windows=40, patience=0.0)
+    assert 0 < volume <= bound.volume_msat
+    slow = TwinSettings(latency=LatencySettings.testbed())
+    held = replace(payments, hold=np.full(400, 3.0))
+    settled = Twin(net, slow, seed=seed).run(held).settled
+    volume = int(payments.amount[settled].sum())
+    assert 0 < volume <= success_bound(net, payments, windows=10).volume_msat
