@@ -19,9 +19,12 @@ from lnagents.evaluate.fidelity_explain import divergences
 from lnagents.evaluate.fidelity_live import record_case
 from lnagents.evaluate.recording import CaseSet, Recording, dump_recording, load_recording
 from lnagents.evaluate.replay import replay
-from lnagents.model.errors import RecordingError
+from lnagents.model.errors import RecordingError, SettleTimeoutError
 
 SHOWN_DIVERGENCES = 5
+
+STARTS = 3
+"""How often a network is started whose nodes do not get to know each other."""
 
 Progress = Callable[[str], None]
 """Told what is being done, for people."""
@@ -138,15 +141,26 @@ async def record_or_load(
             problem = "topology: it is not that of the case; another version drew it"
             raise RecordingError(str(path), problem)
         return recording
-    progress("starting the network")
-    recording = await record_case(
-        case,
-        name=f"fidelity-{case.name}-{os.getpid()}",
-        progress=lambda done, count: progress(f"live, {done} of {count}"),
-    )
+    recording = await _record(case, progress)
     if path is not None:
         await asyncio.to_thread(write_recording, recording, path)
     return recording
+
+
+async def _record(case: Case, progress: Progress) -> Recording:
+    for tries_left in reversed(range(STARTS)):
+        progress("starting the network")
+        try:
+            return await record_case(
+                case,
+                name=f"fidelity-{case.name}-{os.getpid()}",
+                progress=lambda done, count: progress(f"live, {done} of {count}"),
+            )
+        except SettleTimeoutError:
+            # Rarely a node of a dense network misses what its peers told each other.
+            if not tries_left:
+                raise
+    raise AssertionError("unreachable")
 
 
 def write_recording(recording: Recording, path: Path) -> None:

@@ -34,6 +34,9 @@ FINAL_CLTV_DELTA = 80
 RELAY_SECONDS = 3.0
 """What each relaying node of the late half of the stale cases adds (`gossip.sub-batch-delay`)."""
 
+ARRIVALS_PER_SECOND = 20.0
+"""Of payments in concurrent cases; one takes 0.1 to 0.4 s."""
+
 _NO_FEE_LIMIT_FACTOR = 10
 _STRUCTURES = (
     (Shape.BARABASI_ALBERT, 1),
@@ -236,7 +239,7 @@ def _payments(case_set: CaseSet, topology: Topology, rng: random.Random) -> list
         source, target = pair
         split = case_set is CaseSet.MULTIPART
         amount = _draw_amount(topology, source, target, rng, split=split)
-        clock += rng.expovariate(8.0)
+        clock += rng.expovariate(ARRIVALS_PER_SECOND)
         acts.append(
             Pay(
                 source=source,

@@ -14,6 +14,9 @@ from lnagents.evaluate.recording import (
 from lnagents.evaluate.replay import ReplayedPayment
 from lnagents.model.units import format_msat
 
+BEFORE, AFTER = 2, 3
+"""Attempts shown around the first that differs."""
+
 SAME, OTHER = " ", "!"
 """In front of lines that agree, and of those that do not."""
 
@@ -39,8 +42,10 @@ def explain_case(case: CaseComparison) -> str:
     return "\n".join(lines)
 
 
-def explain_payment(recording: Recording, payment: PaymentComparison) -> list[str]:
-    """One payment: what was asked for, then the attempts of both sides."""
+def explain_payment(
+    recording: Recording, payment: PaymentComparison, attempts: range | None = None
+) -> list[str]:
+    """One payment: what was asked for, then the attempts of both sides, or those of a range."""
     live, twin = payment.live, payment.twin
     mark = SAME if payment.sequence and payment.outcome else OTHER
     asked = f"{live.source}→{live.target} {format_msat(live.amount_msat)}"
@@ -51,7 +56,10 @@ def explain_payment(recording: Recording, payment: PaymentComparison) -> list[st
         asked += f", kept for {live.hold:.2f} s"
     tie = "  (a tie)" if payment.tie else ""
     lines = [f"{mark} {live.at:9.3f} s  #{payment.index} {asked}{tie}"]
+    shown = attempts or range(max(len(live.attempts), len(twin.attempts)))
     for number in range(max(len(live.attempts), len(twin.attempts))):
+        if number not in shown:
+            continue
         tied = number < len(twin.tied) and twin.tied[number]
         lines += _sides(
             f"attempt {number + 1}",
@@ -79,7 +87,9 @@ def divergences(case: CaseComparison) -> Iterator[str]:
     """
     first = case.first_divergence
     if first is not None:
-        yield "\n".join([case.recording.name, *explain_payment(case.recording, first)])
+        at = first.differs_at
+        near = range(max(0, at - BEFORE), at + AFTER)
+        yield "\n".join([case.recording.name, *explain_payment(case.recording, first, near)])
     elif case.channels:
         lines = [explain_channel(case.recording, channel) for channel in case.channels]
         yield "\n".join([case.recording.name, *lines])

@@ -48,8 +48,8 @@ REASONS = {
 }
 """The twin's numbers as LND's names, in lower case and without `FAILURE_REASON_`."""
 
-_OVERLAPPING = (CaseSet.CONCURRENT, CaseSet.MULTIPART)
-"""Sets in which it matters how long an HTLC takes."""
+_TOGETHER = (CaseSet.CONCURRENT, CaseSet.HELD)
+"""Sets whose payments overlap; in the others each one begins when nothing moves any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +119,15 @@ def settings_of(recording: Recording) -> TwinSettings:
     if "gossip.channel-update-interval" in own:
         changes["channel_update_interval"] = _seconds(own["gossip.channel-update-interval"])
     bimodal = own.get("routerrpc.estimator") == "bimodal"
-    overlapping = recording.case_set in _OVERLAPPING
+    # Held payments overlap, too, but nothing else moves while one begins or ends.
+    instant = recording.case_set is CaseSet.HELD
     return TwinSettings(
         sender=SenderSettings(
             estimator=Estimator.BIMODAL if bimodal else Estimator.APRIORI,
             final_cltv_delta=_final_cltv_delta(recording, own),
         ),
         gossip=replace(gossip, **changes),  # type: ignore[arg-type]
-        latency=LatencySettings.testbed() if overlapping else LatencySettings(),
+        latency=LatencySettings() if instant else LatencySettings.testbed(),
         block_height=recording.block_height,
     )
 
@@ -175,8 +176,8 @@ def replay(recording: Recording, settings: TwinSettings | None = None) -> Replay
             continue
         waiting.append((number, step))
         number += 1
-        if recording.case_set is CaseSet.MULTIPART:
-            # One after the other, also if the twin takes longer.
+        if recording.case_set not in _TOGETHER:
+            # Also if the twin takes longer.
             _run(twin, recording, waiting, done)
     _run(twin, recording, waiting, done)
     balances, reported = twin.balances(), twin.reported_balances().reshape(-1, 2)
