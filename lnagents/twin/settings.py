@@ -160,7 +160,8 @@ class CommitmentSettings:
     fee_per_kw: int = 6_250
     """Satoshi per 1000 weight units that commitment transactions pay: LND's guess without estimates
     (`fallBackFeeRate`, 25 sat/vbyte). Anchor channels stay at or below 2500
-    (`max-commit-fee-rate-anchors`, 10 sat/vbyte)."""
+    (`max-commit-fee-rate-anchors`, 10 sat/vbyte). It stays: LND looks at fees again after 10 to 60
+    minutes (`handleUpdateFee`), and the guess does not change."""
     dust_limit_sat: int = 354
     """Smaller outputs do not exist (`lnwallet.DustLimitUnknownWitness`)."""
     reserve_divisor: int = 100

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lnagents.model.graph import ChannelPolicy, forwarding_fee
 from lnagents.model.payment import FailureCode
-from lnagents.twin.commitment import Liquidity, add_htlc, bandwidth, make_liquidity
+from lnagents.twin.commitment import Liquidity, add_htlc, bandwidth, can_add, make_liquidity
 from lnagents.twin.forwarding import (
     ACCEPTED,
     ForwardRequest,
@@ -217,6 +217,50 @@ class TestParallelChannels:
         expected = {2: FailureCode.TEMPORARY_CHANNEL_FAILURE, 4: FailureCode.AMOUNT_BELOW_MINIMUM}
         for edge, code in expected.items():
             assert refusal(liquidity, policy, request(edge_out=edge)) == code
+
+
+@given(
+    amount=st.one_of(st.integers(1, 120_000_000), st.integers(900, 1_100)),
+    fee=st.integers(-2_000, 80_000),
+    expiry=st.integers(HEIGHT - 5, HEIGHT + 2_020),
+    delta=st.integers(-5, 200),
+    rates=st.tuples(st.integers(0, 2_000), st.integers(-2_000, 0)),
+    most=st.integers(0, 120_000_000),
+    in_flight=st.lists(st.integers(1, 20_000_000), max_size=8),
+    draw=st.floats(0.0, 1.0, exclude_max=True),
+)
+def test_accepted_is_what_no_rule_forbids(
+    amount: int,
+    fee: int,
+    expiry: int,
+    delta: int,
+    rates: tuple[int, int],
+    most: int,
+    in_flight: list[int],
+    draw: float,
+) -> None:
+    liquidity, policy = line()
+    policy[2, FEE_RATE], policy[1, INBOUND_FEE_RATE] = rates
+    policy[2, MAX_HTLC] = most
+    for step, other in enumerate(in_flight):
+        if can_add(liquidity, 2 + step % 2, other):
+            add_htlc(liquidity, 2 + step % 2, other)
+    asked = request(amount=amount, fee=fee, expiry=expiry, delta=delta)
+    leaving = ChannelPolicy(base_fee_msat=1_000, fee_rate_ppm=rates[0])
+    entered = ChannelPolicy(inbound_fee_rate_ppm=rates[1])
+    allowed = (
+        fee >= forwarding_fee(amount, leaving, entered)
+        and amount >= 1_000
+        and (most == 0 or amount <= most)
+        and HEIGHT + 3 < expiry <= HEIGHT + 2_016
+        and amount <= bandwidth(liquidity, 2)
+        and can_add(liquidity, 2, amount)
+        and 80 <= delta <= 2_016
+    )
+    code, edge, choices = check_forward(liquidity, policy, asked, HEIGHT, draw)
+    assert (code == ACCEPTED) == allowed
+    assert edge == 2
+    assert choices >= allowed
 
 
 class TestSend:
