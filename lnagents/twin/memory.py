@@ -51,6 +51,10 @@ GROUP = 0
 TO = 1
 NEXT_PAIR = 2
 
+TABLED_NODES = 2_048
+"""Up to so many nodes a table of groups by sender and node is small (16 MiB), and a sender's row of
+it is loaded much faster than groups are followed one by one."""
+
 NOTED = 128
 """Pairs that one attempt can say something about: three for each hop of the longest route are
 more than it needs."""
@@ -63,6 +67,9 @@ class Memory(NamedTuple):
     """[nodes], a sender's newest group; -1 if it has none."""
     node_group: Int32Array
     """[nodes], the loaded sender's group about each node; -1 if there is none."""
+    sender_groups: Int32Array
+    """[nodes, nodes], group + 1 of each sender about each node, 0 if there is none; without rows
+    in a network of more than `TABLED_NODES`."""
     group_link: Int32Array
     """[groups, 3]: the node it is about, the sender's next group, the newest pair."""
     group_bounds: Int64Array
@@ -94,6 +101,7 @@ def make_memory(nodes: int, pairs: int = 1 << 14) -> Memory:
     return Memory(
         sender_first=np.full(nodes, NOBODY, dtype=np.int32),
         node_group=np.full(nodes, NOBODY, dtype=np.int32),
+        sender_groups=np.zeros((nodes if nodes <= TABLED_NODES else 0, nodes), dtype=np.int32),
         group_link=np.empty((pairs, 3), dtype=np.int32),
         group_bounds=np.empty((pairs, 2), dtype=np.int64),
         group_sums=np.empty((pairs, 3), dtype=np.float64),
@@ -120,6 +128,7 @@ def forget(memory: Memory) -> None:
     """Every sender forgets everything (`ResetMissionControl` at all nodes)."""
     memory.sender_first.fill(NOBODY)
     memory.node_group.fill(NOBODY)
+    memory.sender_groups.fill(0)
     memory.slots.fill(0)
     memory.used[:] = (0, 0, NOBODY)
 
@@ -137,6 +146,11 @@ def load_sender(memory: Memory, sender: int) -> None:
     loaded = memory.used[LOADED]
     if loaded == sender:
         return
+    memory.used[LOADED] = sender
+    if len(memory.sender_groups) > 0:
+        for node in range(len(memory.node_group)):
+            memory.node_group[node] = memory.sender_groups[sender, node] - 1
+        return
     if loaded != NOBODY:
         group = memory.sender_first[loaded]
         while group != NOBODY:
@@ -146,7 +160,6 @@ def load_sender(memory: Memory, sender: int) -> None:
     while group != NOBODY:
         memory.node_group[memory.group_link[group, FROM]] = group
         group = memory.group_link[group, NEXT_GROUP]
-    memory.used[LOADED] = sender
 
 
 @kernel
@@ -253,6 +266,8 @@ def pair_of(memory: Memory, sender: int, from_node: int, to_node: int) -> int:
         memory.group_link[group, FIRST_PAIR] = NOBODY
         memory.sender_first[sender] = group
         memory.node_group[from_node] = group
+        if len(memory.sender_groups) > 0:
+            memory.sender_groups[sender, from_node] = group + 1
         _unsum(memory, group)
     pair = find_pair(memory, group, to_node)
     if pair == NOBODY:
