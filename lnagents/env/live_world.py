@@ -159,10 +159,10 @@ class LiveWorld:
         """See `World.restore`; the nodes start anew, which takes seconds.
 
         Raises:
-            ValueError: it is no snapshot of a live world.
+            TypeError: it is no snapshot of a live world.
         """
         if not isinstance(snapshot, Snapshot):
-            raise ValueError("this is no snapshot of a live world")
+            raise TypeError("this is no snapshot of a live world")
         self._loop.run(self._network.restore(snapshot))
 
     def close(self) -> None:

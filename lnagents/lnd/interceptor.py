@@ -33,6 +33,9 @@ OTHER_SECONDS = 5.0
 """How long another interceptor of the node is waited for; one of ours whose connection broke is
 forgotten within milliseconds."""
 
+REFUSAL_SECONDS = 0.02
+"""How much later than one refusal of two calls that were made at once the other may come."""
+
 _ASKED = router.ForwardHtlcInterceptResponse()
 """Names the call in messages."""
 
@@ -75,9 +78,11 @@ class HtlcInterceptor:
                     if item is None:
                         yield StreamRestarted("HtlcInterceptor", restarts, cause)
                         restarts += 1
-                        delay, refused_since = FIRST_DELAY_SECONDS, None
+                        delay = FIRST_DELAY_SECONDS
                     else:
+                        refused_since = None
                         yield item
+                refused_since = None
                 cause = f"{self._connection.endpoint.address}: the node ended the stream"
             except AlreadyExistsError:
                 refused_since = refused_since or time.monotonic()
@@ -86,7 +91,7 @@ class HtlcInterceptor:
             except (PermissionRefusedError, InvalidRequestError):
                 raise
             except LndError as exc:
-                cause = str(exc)
+                cause, refused_since = str(exc), None
             await asyncio.sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY_SECONDS)
 
@@ -110,54 +115,65 @@ class HtlcInterceptor:
         """What one connection gives; the first is None, when the node has begun to hold."""
         stubs = await self._connection.stubs()
         await wait_connected(self._connection, stubs)
-        call = stubs.router.HtlcInterceptor(metadata=stubs.metadata)
-        read = asyncio.ensure_future(call.read())
+        # LND confirms nothing, but it refuses a second interceptor. So there are two, and when one
+        # of them is refused the other one has begun.
+        sides = [_Side(stubs.router.HtlcInterceptor(metadata=stubs.metadata)) for _ in range(2)]
         try:
-            await self._wait_begun(stubs.router.HtlcInterceptor(metadata=stubs.metadata), read)
+            side = await self._begun(sides)
             yield None
             while True:
                 with self._connection.errors(_ASKED):
-                    message = await read
+                    message = await side.read
                 if not isinstance(message, router.ForwardHtlcInterceptRequest):
                     return  # the end of the stream
                 htlc = convert_payments.held_htlc(message)
-                self._held[htlc.incoming_scid, htlc.incoming_htlc_id] = call
+                self._held[htlc.incoming_scid, htlc.incoming_htlc_id] = side.call
                 yield htlc
-                read = asyncio.ensure_future(call.read())
+                side.read = asyncio.ensure_future(side.call.read())
         finally:
             self._held.clear()
-            call.cancel()
-            read.cancel()
-            with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
-                await read
+            for side in sides:
+                await side.end()
 
-    async def _wait_begun(self, probe: _Call, read: asyncio.Future[object]) -> None:
-        """Wait until the node holds forwards for the call that is read by `read`.
-
-        LND confirms nothing, but it refuses a second interceptor: `probe` is one.
+    async def _begun(self, sides: list[_Side]) -> _Side:
+        """The one for which the node holds forwards from now on; the other one is ended.
 
         Raises:
-            AlreadyExistsError: the call was refused; perhaps `probe` came first.
+            AlreadyExistsError: it does so for another program.
             LndError: the node is gone.
         """
-        refusal = asyncio.ensure_future(probe.read())
         try:
             async with asyncio.timeout(self._connection.timeout):
-                await asyncio.wait([read, refusal], return_when=asyncio.FIRST_COMPLETED)
-            with self._connection.errors(_ASKED):
-                if read.done():
-                    await read  # a first HTLC, or why there will be none
-                    return
-                await refusal
-            raise NodeUnavailableError("HtlcInterceptor: the node ended the stream")
-        except AlreadyExistsError:
-            if read.done():
-                raise
+                await asyncio.wait(
+                    [side.read for side in sides], return_when=asyncio.FIRST_COMPLETED
+                )
         except TimeoutError as exc:
             address = self._connection.endpoint.address
             raise NodeUnavailableError(f"{address}: HtlcInterceptor did not begin") from exc
-        finally:
-            probe.cancel()
-            refusal.cancel()
-            with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
-                await refusal
+        # If it refuses both, both answers are under way.
+        await asyncio.wait([side.read for side in sides], timeout=REFUSAL_SECONDS)
+        left = [side for side in sides if not side.refused]
+        if len(left) == 1:
+            return left[0]
+        with self._connection.errors(_ASKED):
+            await sides[0].read
+        raise NodeUnavailableError("HtlcInterceptor: the node ended the stream")
+
+
+class _Side:
+    """One of two calls of which the node takes one."""
+
+    def __init__(self, call: _Call) -> None:
+        self.call = call
+        self.read: asyncio.Future[object] = asyncio.ensure_future(call.read())
+
+    @property
+    def refused(self) -> bool:
+        """Whether the node has ended the call with an error."""
+        return self.read.done() and self.read.exception() is not None
+
+    async def end(self) -> None:
+        self.call.cancel()
+        self.read.cancel()
+        with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+            await self.read

@@ -42,7 +42,8 @@ async def find_candidates(
             )
             estimates = await within(_judge(payer, routes[0]))
             found.append(_candidate(payer, routes[0], estimates))
-            weakest = min(estimates, key=lambda estimate: estimate.probability)
+            # Of several the last, as in the twin.
+            weakest = min(reversed(estimates), key=lambda estimate: estimate.probability)
             avoided.append((weakest.history.source, weakest.history.target))
     except (NoRouteError, LndError):
         return tuple(found)

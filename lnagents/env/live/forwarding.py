@@ -74,6 +74,7 @@ class Forwarder:
         self._node = node
         self._community = community
         self._interceptor = node.client.htlc_interceptor()
+        self._began = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._deciding: set[asyncio.Task[None]] = set()
         self.preferences: dict[ShortChannelId, float] = {}
@@ -84,10 +85,10 @@ class Forwarder:
     @property
     def running(self) -> bool:
         """Whether the node's forwards wait for a decision."""
-        return self._following is not None and not self._following.done()
+        return self._following is not None and not self._following.done() and self._began.is_set()
 
     async def start(self) -> None:
-        """Hold forwards from now on; does nothing if it does so already, or the node is down.
+        """Hold forwards from now on; gives up, for now, on a node that does not answer.
 
         Raises:
             AlreadyExistsError: another program decides on this node's forwards.
@@ -95,9 +96,10 @@ class Forwarder:
         """
         if self.running:
             return
-        began = asyncio.Event()
-        self._following = asyncio.ensure_future(self._follow(began))
-        waiting = asyncio.ensure_future(began.wait())
+        if self._following is None or self._following.done():
+            self._began.clear()
+            self._following = asyncio.ensure_future(self._follow())
+        waiting = asyncio.ensure_future(self._began.wait())
         await asyncio.wait(
             [self._following, waiting],
             timeout=ANSWER_SECONDS,
@@ -118,10 +120,10 @@ class Forwarder:
             task.cancel()
         await asyncio.gather(*self._deciding, return_exceptions=True)
 
-    async def _follow(self, began: asyncio.Event) -> None:
+    async def _follow(self) -> None:
         async for item in self._interceptor.htlcs():
             if isinstance(item, StreamRestarted):
-                began.set()
+                self._began.set()
             else:
                 task = asyncio.ensure_future(self._handle(item))
                 self._deciding.add(task)
@@ -145,11 +147,10 @@ class Forwarder:
         share = self._share(htlc, htlc.outgoing_scid)
         if share > 0.0:
             for channel in await within(self._node.client.channels()):
-                if channel.scid != htlc.outgoing_scid:
-                    continue
-                if not admits(channel, share, htlc.outgoing_amount_msat):
-                    self._node.flows.on_refused(channel.scid)
-                    return FailHtlc()
+                if channel.scid == htlc.outgoing_scid and not admits(
+                    channel, share, htlc.outgoing_amount_msat
+                ):
+                    return FailHtlc()  # LND tells of it as of a forward that failed
         return ResumeHtlc()
 
     def _share(self, htlc: HeldHtlc, scid: ShortChannelId) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lnagents.env.live.delegation import BLOCK_PADDING, Delegation, delegate
 from lnagents.env.live.node import LiveNode, within
-from lnagents.env.world import RoundPayment
+from lnagents.env.world import MAX_PARTS, PAYMENT_TIMEOUT_SECONDS, RoundPayment
 from lnagents.model.errors import LnagentsError, NoRouteError
 from lnagents.model.payment import AttemptStatus, Invoice, PaymentOutcome, PaymentStatus
 from lnagents.model.units import Msat, NodeKey, PaymentHash
@@ -129,7 +129,8 @@ class Payments:
         paid = await payer.pay(
             invoice.payment_request,
             fee_limit_msat=fee_limit(invoice.amount_msat),
-            timeout_seconds=max(1, int(seconds)),
+            timeout_seconds=max(1, int(min(PAYMENT_TIMEOUT_SECONDS, seconds))),
+            max_parts=MAX_PARTS,
         )
         settled = paid.status is PaymentStatus.SETTLED
         return _Answer(

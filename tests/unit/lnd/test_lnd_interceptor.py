@@ -119,7 +119,7 @@ async def test_what_is_held_can_be_resumed_settled_and_refused(tmp_path: Path) -
                 held.answer(first, ResumeHtlc()),
                 held.answer(second, SettleHtlc(PREIMAGE)),
             )
-            assert told == (True, True, True)
+            assert all(told)
             assert not await held.answer(first, FailHtlc())
             await until_answered(switch, 3)
     third_answer, first_answer, second_answer = switch.answers
