@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 import pytest
 import pytest_asyncio
 
+from lnagents.lnd import ChannelOpening
 from lnagents.model.payment import FailureCode, Route
 from lnagents.model.topology import parse_topology
 from lnagents.testbed.pytest_fixtures import NetworkFactory
+from lnagents.testbed.settings import ANNOUNCEMENT_BLOCKS
+from lnagents.testbed.waiting import wait_until
 from lnagents.twin.commitment import add_htlc, bandwidth, fail_htlc, settle_htlc
 from lnagents.twin.forwarding import (
     ACCEPTED,
@@ -18,7 +21,7 @@ from lnagents.twin.forwarding import (
     check_receive,
     check_send,
 )
-from tests.integration.twin.beside import Beside
+from tests.integration.twin.beside import SECONDS, Beside
 
 TOPOLOGY = """
 name: relay
@@ -190,3 +193,36 @@ async def test_nothing_goes_back_over_the_channel_by_which_it_came(relay: Beside
     answer = (FailureCode.TEMPORARY_CHANNEL_FAILURE, 1)
     assert await relay.attempt(ALICE_BOB, route) == answer
     assert expected(relay, (ALICE_BOB, BOB_ALICE), route, height) == answer
+
+
+async def test_a_forwarder_takes_any_of_its_channels_to_the_next_node(
+    testbed_factory: NetworkFactory,
+) -> None:
+    """The fact that `check_forward` rests its draw on: the route's own channel is only a hint."""
+    topology = parse_topology(TOPOLOGY, "relay.yaml")
+    testbed = await testbed_factory(topology)
+    beside = await Beside.start(testbed, topology)
+    bob, carol = testbed.client("bob"), testbed.nodes["carol"].key
+    await bob.batch_open_channels([ChannelOpening(peer=carol, capacity_sat=100_000)])
+    await testbed.mine(ANNOUNCEMENT_BLOCKS)
+
+    async def balances() -> dict[int, int]:
+        channels = await bob.channels(active_only=True)
+        return {each.scid: each.local_balance_msat for each in channels if each.peer == carol}
+
+    async def both_active() -> bool:
+        return len(await balances()) == 2
+
+    await wait_until(both_active, timeout=SECONDS, complaint=lambda: "the channel is not active")
+    before = await balances()
+    route = await beside.route([ALICE_BOB, BOB_CAROL], 1_000_000)
+    # More than the policies of either ask for.
+    route = Change(amount=1_000_000, fee=10_000, forwarder_delta=80).apply(route)
+    for _ in range(24):
+        assert await beside.attempt(ALICE_BOB, route) == SETTLED
+    await beside.wait_pending(ALICE_BOB)
+    await testbed.wait_quiet()
+    used = {scid: before[scid] - left for scid, left in (await balances()).items()}
+    assert sum(used.values()) == 24_000_000
+    # With equal chances, all by one channel happens once in eight million runs.
+    assert min(used.values()) > 0
