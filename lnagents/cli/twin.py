@@ -13,6 +13,14 @@ from lnagents.model.units import format_msat
 
 app = typer.Typer(help="The simulated twin of a network.", no_args_is_help=True)
 
+NetworkArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A topology (a file, or the name of one that comes along), the JSON of"
+        " `lncli describegraph`, or a snapshot (CSV); gzip is fine."
+    ),
+]
+
 
 @app.callback()
 def _group() -> None:
@@ -22,13 +30,7 @@ def _group() -> None:
 
 @app.command()
 def describe(
-    network: Annotated[
-        str,
-        typer.Argument(
-            help="A topology (a file, or the name of one that comes along), the JSON of"
-            " `lncli describegraph`, or a snapshot (CSV); gzip is fine."
-        ),
-    ],
+    network: NetworkArgument,
     everything: Annotated[
         bool,
         typer.Option(
@@ -71,6 +73,55 @@ def describe(
     ):
         table.add_row(title, *(f"{value:,.0f}" for value in quantiles))
     console.print(table)
+
+
+@app.command("run")
+def run_payments(
+    network: NetworkArgument,
+    workload: Annotated[
+        str | None,
+        typer.Option(
+            help="A workload file, or the name of one that comes along; without it, random nodes"
+            " pay each other."
+        ),
+    ] = None,
+    payments: Annotated[int, typer.Option(min=1, help="How many payments to make.")] = 1_000,
+    seed: Annotated[
+        int, typer.Option(help="Of the payments, and of balances that nobody knows.")
+    ] = 0,
+    max_parts: Annotated[
+        int, typer.Option(min=1, help="Parts that LND may split a payment into.")
+    ] = 1,
+    bound: Annotated[
+        bool,
+        typer.Option(help="Also compute how much perfect knowledge could have delivered at most."),
+    ] = True,
+    json_output: JsonOption = False,
+) -> None:
+    """Let LND's senders make payments in the twin of a network, and say what became of them."""
+    from lnagents.evaluate.networks import find_network
+    from lnagents.evaluate.twin_run import find_traffic, run_in_twin
+    from lnagents.twin.announced import Selection
+
+    found = find_network(network, Selection(seed=seed))
+    traffic = find_traffic(found, workload, payments, seed, max_parts=max_parts)
+    with error_console.status("Paying"):
+        result = run_in_twin(found, traffic, seed=seed, bound=bound)
+    if json_output:
+        print_json(result.to_json())
+        return
+    console.print(
+        f"{result.settled:,} of {result.payments:,} payments settled:"
+        f" {format_msat(result.settled_msat)} of {format_msat(result.offered_msat)}, for"
+        f" {format_msat(result.fees_msat)} in fees; {result.failed_attempts:,} of"
+        f" {result.attempts:,} attempts failed",
+        highlight=False,
+    )
+    if result.bound_msat is not None:
+        console.print(
+            f"Perfect knowledge could have delivered {format_msat(result.bound_msat)} at most.",
+            highlight=False,
+        )
 
 
 @app.command()

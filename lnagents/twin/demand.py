@@ -68,6 +68,7 @@ def draw_traffic(
     payments_per_second: float = 5.0,
     source_weights: FloatArray | None = None,
     target_weights: FloatArray | None = None,
+    max_parts: int = 1,
 ) -> Traffic:
     """`count` payments, each from a random node to a random other one; Poisson arrivals.
 
@@ -79,6 +80,7 @@ def draw_traffic(
         payments_per_second: over the whole network.
         source_weights: [nodes], how often each node pays, relative to the others; None: all alike.
         target_weights: the same for being paid; merchants have large ones.
+        max_parts: of each payment.
 
     Raises:
         ValueError: there are not two nodes that could pay and be paid.
@@ -88,7 +90,12 @@ def draw_traffic(
     source, target = _draw_ends(network.nodes, count, source_weights, target_weights, rng)
     amounts = draw_amounts(amount or AmountSpec(), count, rng)
     return Traffic.of(
-        at=at, source=source, target=target, amount=amounts, fee_limit=fee_limits(amounts)
+        at=at,
+        source=source,
+        target=target,
+        amount=amounts,
+        fee_limit=fee_limits(amounts),
+        max_parts=max_parts,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lnagents.cli import topology, twin
-from lnagents.model.errors import TopologyError
+from lnagents.model.errors import TopologyError, WorkloadError
 from lnagents.model.topology import parse_topology
 
 SNAPSHOT = """\
@@ -66,3 +66,29 @@ def test_bad_files_are_input_errors(tmp_path: Path, command: list[str]) -> None:
     for name in ("nothing", str(tmp_path / "missing.csv")):
         result = CliRunner().invoke(app, [*command, name])
         assert isinstance(result.exception, TopologyError)
+
+
+def test_run_a_workload() -> None:
+    arguments = ["run", "default", "--workload", "busy", "--payments", "200", "--json"]
+    result = CliRunner().invoke(twin.app, arguments)
+    assert result.exit_code == 0
+    figures = json.loads(result.stdout)
+    assert figures["payments"] == 200
+    assert 100 < figures["settled"] <= 200
+    assert 0 < figures["settled_msat"] <= figures["bound_msat"] <= figures["offered_msat"]
+    assert 0 < figures["share_of_bound"] <= 1
+    assert figures["attempts"] - figures["failed_attempts"] == figures["settled"]
+    assert json.loads(CliRunner().invoke(twin.app, arguments).stdout) == figures
+
+
+def test_run_random_payments(snapshot: str) -> None:
+    result = CliRunner().invoke(twin.app, ["run", snapshot, "--payments", "50", "--no-bound"])
+    assert result.exit_code == 0
+    assert "of 50 payments settled" in result.stdout
+    assert "Perfect knowledge" not in result.stdout
+
+
+def test_a_workload_for_another_network_is_an_input_error(snapshot: str) -> None:
+    result = CliRunner().invoke(twin.app, ["run", snapshot, "--workload", "busy"])
+    assert isinstance(result.exception, WorkloadError)
+    assert "demands[0].sources: unknown node 'alice' in the network" in str(result.exception)
