@@ -210,9 +210,15 @@ def current_row(gossip: Gossip, edge: int) -> int:
 @kernel
 def seen_row(gossip: Gossip, node: int, edge: int, now: float) -> int:
     """The row of `Gossip.policy` that `node` goes by for `edge` at time `now`."""
-    if now >= gossip.clock[_SETTLED] or now >= gossip.settled_at[edge]:
+    if is_settled(gossip, now) or now >= gossip.settled_at[edge]:
         return edge
     return _seen_version(gossip, node, edge, now)
+
+
+@kernel
+def is_settled(gossip: Gossip, now: float) -> bool:
+    """Whether every node goes by row e of every edge e."""
+    return bool(now >= gossip.clock[_SETTLED])
 
 
 @kernel

@@ -7,7 +7,8 @@ is LND's, so that distances agree to the millisatoshi. Amounts are msat.
 
 from __future__ import annotations
 
-from lnagents.model.units import MSAT_PER_SAT
+from typing import NamedTuple
+
 from lnagents.twin.commitment import Liquidity, sendable
 from lnagents.twin.forwarding import inbound_fee, outbound_fee
 from lnagents.twin.gossip import Gossip, seen_row
@@ -17,23 +18,19 @@ from lnagents.twin.network import (
     MAX_HTLC,
     MIN_HTLC,
     TIME_LOCK_DELTA,
+    Int32Array,
     Int64Array,
 )
 from lnagents.twin.settings import SenderNumbers
-from lnagents.twin.space import UNREACHED, SearchSpace
 
 NO_EDGE = -1
 
 BLOCK_PADDING = 3
 """Blocks added to what the receiver asks for, in case some are mined meanwhile (`BlockPadding` in
 LND's routing/payment_session.go)."""
-MAX_ONION_SIZE = 1_300
-"""Bytes for all hops' payloads (`MaxRoutingPayloadSize` in lightning-onion's sphinx.go)."""
 
 _BILLION = 1_000_000_000
 _MILLION = 1_000_000
-_LARGEST_DISTANCE = 9e18
-"""Above it LND takes a distance for infinite (`maxFloat` in `getProbabilityBasedDist`)."""
 _SPAN = 0.9
 """LND scales time preferences, because the extremes would be infinite."""
 
@@ -44,21 +41,28 @@ _CHANNEL_RECORD = _RECORD_HEADER + 8
 _PAYMENT_ADDRESS_SIZE = 32
 
 
+class Query(NamedTuple):
+    """What a search is about."""
+
+    sender: int
+    target: int
+    amount: int
+    """msat that must arrive."""
+    fee_limit: int
+    """msat."""
+    last_expiry: int
+    """Block height beyond which the sender's HTLC must not be locked."""
+    now: float
+    cost: float
+    """Of a failed attempt, msat."""
+
+
 @kernel
 def attempt_cost(numbers: SenderNumbers, amount: int) -> float:
     """What it is worth to avoid a failed attempt, in msat."""
     default = float(numbers.attempt_cost + amount * numbers.attempt_cost_ppm // _MILLION)
     preference = numbers.time_preference * _SPAN
     return default * (1 / (0.5 - preference / 2) - 1)
-
-
-@kernel
-def distance_of(weight: int, probability: float, cost: float) -> int:
-    """Weight and the cost of likely failures, in msat (`getProbabilityBasedDist`)."""
-    if probability == 0.0:
-        return UNREACHED
-    distance = float(weight) + cost / probability
-    return UNREACHED if distance > _LARGEST_DISTANCE else int(distance)
 
 
 @kernel
@@ -102,9 +106,9 @@ def in_range(policy: Int64Array, row: int, capacity: int, amount: int) -> bool:
 
 @kernel
 def choose_own(
-    space: SearchSpace,
     gossip: Gossip,
     liquidity: Liquidity,
+    capacity: Int64Array,
     sender: int,
     first: int,
     received: int,
@@ -128,7 +132,7 @@ def choose_own(
         if not last_hop:
             row = seen_row(gossip, sender, edge ^ 1, now)
             amount += capped_inbound_fee(policy, row, received, out_fee)
-        if in_range(policy, seen_row(gossip, sender, edge, now), space.capacity[edge >> 1], amount):
+        if in_range(policy, seen_row(gossip, sender, edge, now), capacity[edge >> 1], amount):
             available = sendable(liquidity, edge, amount)
             if amount <= available and available >= most:
                 tied = 1 if chosen != NO_EDGE and available == most else 0
@@ -142,9 +146,9 @@ def choose_own(
 
 @kernel
 def choose_other(
-    space: SearchSpace,
     gossip: Gossip,
-    liquidity: Liquidity,
+    parallel: Int32Array,
+    capacity: Int64Array,
     sender: int,
     first: int,
     received: int,
@@ -159,7 +163,7 @@ def choose_other(
 
     Returns:
         The edge or `NO_EDGE`, what is sent over it, the outgoing fee, the time lock in blocks, the
-        capacity, and 1 if another asks as much.
+        largest capacity, and 1 if another asks as much.
     """
     policy = gossip.policy
     chosen = NO_EDGE
@@ -178,9 +182,9 @@ def choose_other(
             back = seen_row(gossip, sender, edge ^ 1, now)
             inbound = capped_inbound_fee(policy, back, received, out_fee)
             amount += inbound
-        capacity = space.capacity[edge >> 1]
-        if policy[row, DISABLED] == 0 and in_range(policy, row, capacity, amount):
-            largest = max(largest, capacity)
+        whole = capacity[edge >> 1]
+        if policy[row, DISABLED] == 0 and in_range(policy, row, whole, amount):
+            largest = max(largest, whole)
             time_lock = max(time_lock, policy[row, TIME_LOCK_DELTA])
             outbound = outbound_fee(policy, row, amount)
             if chosen == NO_EDGE or outbound + inbound >= highest:
@@ -189,10 +193,9 @@ def choose_other(
                 highest = outbound + inbound
                 sent = amount
                 charged = outbound
-        edge = liquidity.parallel[edge]
+        edge = parallel[edge]
         if edge == first:
-            whole = largest // MSAT_PER_SAT * MSAT_PER_SAT
-            return chosen, sent, charged, time_lock, whole, tied
+            return chosen, sent, charged, time_lock, largest, tied
 
 
 @kernel

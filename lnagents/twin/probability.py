@@ -75,7 +75,7 @@ def edge_probability(
         return _bimodal(memory, numbers, group, to_node, amount, capacity, now)
     if from_node == sender:
         return _recovering(memory, numbers, group, to_node, _NO_BOUND, now, KNOWN_GOOD)
-    untried = numbers.hop_probability * capacity_factor(amount, capacity, numbers.capacity_fraction)
+    untried = untried_probability(numbers, amount, capacity)
     if group == NOBODY:
         return untried
     return _recovering(
@@ -87,6 +87,13 @@ def edge_probability(
         now,
         _node_probability(memory, numbers, group, amount, now, untried),
     )
+
+
+@kernel
+def untried_probability(numbers: SenderNumbers, amount: int, capacity: int) -> float:
+    """What the apriori estimator thinks of a channel of whose source nothing is known."""
+    factor = capacity_factor(amount, capacity, numbers.capacity_fraction)
+    return numbers.hop_probability * factor
 
 
 @kernel

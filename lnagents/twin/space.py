@@ -7,11 +7,13 @@ Further edges of the same pair are found through the ring `Liquidity.parallel`.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lnagents.twin.kernel import kernel
 from lnagents.twin.network import FloatArray, Int32Array, Int64Array, Network
 
 MAX_HOPS = 27
@@ -49,6 +51,16 @@ EVALUATED = 2
 REPORT_ELEMENTS = 3
 
 
+UNIT = -math.log(0.6) / 20
+"""One unit of loss: probabilities as integers, -ln(p) / UNIT rounded down. So LND's guess for
+untried channels is 20 units exactly, and a channel known to work 2."""
+LOSSES = 1_024
+LOSS_STEPS = 1_024
+NO_WAY = 1 << 20
+"""The loss of a node that was not reached."""
+_ROUNDING = 1e-9
+
+
 class SearchSpace(NamedTuple):
     """The graph and the working memory of one thread's searches."""
 
@@ -67,13 +79,28 @@ class SearchSpace(NamedTuple):
     distance: Int64Array
     """[nodes], weight and the cost of likely failures, msat; `UNREACHED` between searches."""
     probability: FloatArray
-    """[nodes], of success from here on."""
+    """[nodes + 1], of success from here on; like `label`."""
     label: Int64Array
-    """[nodes, LABEL_COLUMNS]; valid where `distance` is."""
-    place: Int32Array
-    """[nodes], where in the heap a node is; -1: nowhere."""
-    heap: Int32Array
-    """[nodes], the nodes to expand, nearest first."""
+    """[nodes + 1, LABEL_COLUMNS]; valid where `distance` is. The last row is where a search starts:
+    the receiver's own row stays free, for payments in a circle."""
+    final: NDArray[np.bool_]
+    """[nodes], whether a directed search takes a node's label for final."""
+    keys: FloatArray
+    """[pairs + 1], heap of the nodes to expand, by what a route through them costs, msat."""
+    queue: Int32Array
+    """[pairs + 1], the nodes that belong to `keys`."""
+    estimate: FloatArray
+    """[nodes], the key of each node's label."""
+    loss: Int32Array
+    """[nodes, 2], least loss from the sender and to the receiver; see `lnagents.twin.bounds`."""
+    loss_heap: Int64Array
+    """[2, pairs + 1], the nodes to expand from either side."""
+    reached: Int32Array
+    """[2, nodes + 1], which nodes have a loss, and as last element how many."""
+    kept: FloatArray
+    """[LOSSES], the probability that belongs to each loss."""
+    loss_of: Int32Array
+    """[LOSS_STEPS + 1], the loss that belongs to each step of probability."""
     touched: Int32Array
     """[nodes + 1], which nodes got a label, and as last element how many."""
     route_edge: Int32Array
@@ -98,6 +125,9 @@ def make_search_space(network: Network) -> SearchSpace:
     pair_edge = order[first]
     start = np.zeros(nodes + 1, dtype=np.int32)
     np.cumsum(np.bincount(target[pair_edge], minlength=nodes), out=start[1:])
+    pairs = len(pair_edge)
+    # Each step stands for the highest probability that falls into it.
+    steps = np.minimum(np.arange(1, LOSS_STEPS + 2) / LOSS_STEPS, 1.0)
     return SearchSpace(
         start=start,
         pair_source=source[pair_edge].astype(np.int32),
@@ -106,10 +136,17 @@ def make_search_space(network: Network) -> SearchSpace:
         capacity=network.capacity.copy(),
         down=np.zeros(nodes, dtype=np.bool_),
         distance=np.full(nodes, UNREACHED, dtype=np.int64),
-        probability=np.zeros(nodes),
-        label=np.zeros((nodes, LABEL_COLUMNS), dtype=np.int64),
-        place=np.full(nodes, -1, dtype=np.int32),
-        heap=np.zeros(nodes, dtype=np.int32),
+        probability=np.ones(nodes + 1),
+        label=np.zeros((nodes + 1, LABEL_COLUMNS), dtype=np.int64),
+        final=np.zeros(nodes, dtype=np.bool_),
+        keys=np.zeros(pairs + 1),
+        queue=np.zeros(pairs + 1, dtype=np.int32),
+        estimate=np.zeros(nodes),
+        loss=np.full((nodes, 2), NO_WAY, dtype=np.int32),
+        loss_heap=np.zeros((2, pairs + 1), dtype=np.int64),
+        reached=np.zeros((2, nodes + 1), dtype=np.int32),
+        kept=np.exp(-UNIT * np.arange(LOSSES)),
+        loss_of=np.floor(-np.log(steps) / UNIT + _ROUNDING).astype(np.int32),
         touched=np.zeros(nodes + 1, dtype=np.int32),
         route_edge=np.zeros(MAX_HOPS, dtype=np.int32),
         route_amount=np.zeros(MAX_HOPS, dtype=np.int64),
@@ -117,3 +154,42 @@ def make_search_space(network: Network) -> SearchSpace:
         route_probability=np.zeros(1),
         report=np.zeros(REPORT_ELEMENTS, dtype=np.int64),
     )
+
+
+@kernel
+def push(keys: FloatArray, queue: Int32Array, waiting: int, key: float, node: int) -> int:
+    """Add an entry to the heap; returns how many are in it."""
+    index = waiting
+    while index > 0:
+        parent = (index - 1) >> 1
+        if keys[parent] <= key:
+            break
+        keys[index] = keys[parent]
+        queue[index] = queue[parent]
+        index = parent
+    keys[index] = key
+    queue[index] = node
+    return waiting + 1
+
+
+@kernel
+def pop(keys: FloatArray, queue: Int32Array, waiting: int) -> int:
+    """Take the first entry off the heap; returns how many are left."""
+    waiting -= 1
+    key = keys[waiting]
+    node = queue[waiting]
+    index = 0
+    while True:
+        child = 2 * index + 1
+        if child >= waiting:
+            break
+        if child + 1 < waiting and keys[child + 1] < keys[child]:
+            child += 1
+        if keys[child] >= key:
+            break
+        keys[index] = keys[child]
+        queue[index] = queue[child]
+        index = child
+    keys[index] = key
+    queue[index] = node
+    return waiting
