@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from lnagents.model.topology import parse_topology
+from lnagents.model.topology import Topology, parse_topology
 from lnagents.model.units import MSAT_PER_SAT
 from lnagents.testbed.pytest_fixtures import NetworkFactory
 from lnagents.twin.commitment import make_liquidity, reported_balance
+from lnagents.twin.generate import mainnet_like
 from lnagents.twin.loaders import from_topology
+from lnagents.twin.sample import sample, to_topology
 from lnagents.twin.settings import TwinSettings
 
 TOPOLOGY = """
@@ -27,10 +30,19 @@ channels:
 """
 
 
+def sampled(seed: int) -> Topology:
+    """A part of a network that looks like the public one, made fit for a testbed."""
+    return to_topology(sample(mainnet_like(300, seed), 5, seed), f"sample-{seed}")
+
+
+@pytest.mark.parametrize(
+    "topology",
+    [parse_topology(TOPOLOGY, "uneven.yaml"), sampled(1), sampled(2)],
+    ids=lambda topology: topology.name,
+)
 async def test_the_twin_of_a_topology_is_what_its_nodes_report(
-    testbed_factory: NetworkFactory,
+    testbed_factory: NetworkFactory, topology: Topology
 ) -> None:
-    topology = parse_topology(TOPOLOGY, "uneven.yaml")
     testbed = await testbed_factory(topology)
     network = from_topology(topology)
     liquidity = make_liquidity(network, TwinSettings().commitment)

@@ -12,7 +12,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import maximum_flow
 
 from lnagents.model.workload import AmountSpec
-from lnagents.twin.bound import success_bound
+from lnagents.twin.success_bound import success_bound
 from lnagents.twin.demand import draw_traffic
 from lnagents.twin.generate import mainnet_like
 from lnagents.twin.network import Network
