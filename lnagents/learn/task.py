@@ -1,0 +1,143 @@
+"""What several agents are trained on: many equal environments at once, as arrays, without dicts.
+
+A task is B environments of N agents. Each agent sees a set of rows (its channels), what concerns
+it as a whole, and what it can tell about its neighbourhood; only central critics see the joint
+state. What a task does not have is an array of length zero. An agent without a set, say with one
+vector as its observation, has no rows and everything in `whole`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lnagents.learn.experience import FloatArray
+
+ChoiceArray: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskShape:
+    """Sizes and names of the columns: networks are built from them, checkpoints carry them.
+
+    Raises:
+        ValueError: a size is out of its range, or there is nothing to decide.
+    """
+
+    batch: int
+    """Environments, B."""
+    agents: int
+    """In each environment, N."""
+    steps: int
+    """Length of every episode; all environments begin and end theirs together."""
+    rows: int = 0
+    """Most rows of an agent, R."""
+    row_features: tuple[str, ...] = ()
+    whole_features: tuple[str, ...] = ()
+    neighbour_features: tuple[str, ...] = ()
+    """Mean action and mean state of the neighbourhood, as far as an agent can observe them."""
+    state_rows: int = 0
+    """Most rows of the joint state, E; a state that is one vector has one row."""
+    state_features: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    """Continuous, each from -1 to 1, for every row."""
+    choices: tuple[str, ...] = ()
+    """Of which every agent takes one."""
+    final: bool = False
+    """Whether nothing is worth anything after the last step; else an episode is only cut off."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "agents", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        for name in ("rows", "state_rows"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
+        if not self.actions and not self.choices:
+            raise ValueError("a task needs actions or choices")
+        if self.actions and not self.rows:
+            raise ValueError("actions belong to rows, and there are none")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """What there is to see at one moment. A task makes fresh arrays each time: they are kept."""
+
+    rows: FloatArray
+    """[B, N, R, row features]."""
+    mask: FloatArray
+    """[B, N, R], 1 for real rows, 0 for padding; what rows of padding hold never matters."""
+    whole: FloatArray
+    """[B, N, whole features]."""
+    neighbours: FloatArray
+    """[B, N, neighbour features]."""
+    state: FloatArray
+    """[B, E, state features]; for central critics only, actors never get it."""
+    state_mask: FloatArray
+    """[B, E], 1 for real rows, 0 for padding."""
+    choice_mask: FloatArray
+    """[B, N, choices], 1 for those that may be taken: at least one."""
+
+    @classmethod
+    def blank(cls, shape: TaskShape) -> Seen:
+        """Zeros to be filled in; all rows and choices are real."""
+        agents = (shape.batch, shape.agents)
+        state = (shape.batch, shape.state_rows)
+        return cls(
+            rows=np.zeros((*agents, shape.rows, len(shape.row_features)), np.float32),
+            mask=np.ones((*agents, shape.rows), np.float32),
+            whole=np.zeros((*agents, len(shape.whole_features)), np.float32),
+            neighbours=np.zeros((*agents, len(shape.neighbour_features)), np.float32),
+            state=np.zeros((*state, len(shape.state_features)), np.float32),
+            state_mask=np.ones(state, np.float32),
+            choice_mask=np.ones((*agents, len(shape.choices)), np.float32),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Actions:
+    """What all agents want."""
+
+    rows: FloatArray
+    """[B, N, R, actions], from -1 to 1; 0 for rows of padding."""
+    choice: ChoiceArray
+    """[B, N], the index of what is taken; 0 if the task has no choices."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepResult:
+    """What one step brought."""
+
+    seen: Seen
+    """After the step; after the last one of an episode the last that is seen of it."""
+    rewards: FloatArray
+    """[B, N]."""
+    over: bool
+    """Whether the episodes have ended: all do at once, after `TaskShape.steps` steps."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """Figures to be logged beside the rewards, each a mean over environments and agents."""
+
+
+class Task(Protocol):
+    """B environments in lockstep. Episodes depend on seed and actions alone, bit for bit."""
+
+    @property
+    def shape(self) -> TaskShape:
+        """Stays the same."""
+
+    def reset(self, seed: int) -> Seen:
+        """Begin episodes in all environments, also while others are under way."""
+
+    def step(self, actions: Actions) -> StepResult:
+        """Live one step everywhere.
+
+        Raises:
+            RuntimeError: no episodes are under way.
+        """
+
+    def close(self) -> None:
+        """Free what the task holds."""
