@@ -39,19 +39,19 @@ def find_candidates(
     state = twin.state
     known = {
         (one.from_node, one.to_node): max(one.failed_at, one.succeeded_at)
-        for one in results_of(state.memory, source)
+        for one in results_of(state.mind.memory, source)
     }
     found: list[RouteCandidate] = []
-    policy, balance = state.gossip.policy, state.liquidity.balance
+    policy, balance = state.mind.gossip.policy, state.switch.liquidity.balance
     saved: list[tuple[Int64Array, tuple[int, int], int]] = []
     try:
         while len(found) < limit:
             hops = find_route(
-                state.space,
-                state.gossip,
-                state.liquidity,
-                state.memory,
-                state.numbers,
+                state.mind.space,
+                state.mind.gossip,
+                state.switch.liquidity,
+                state.mind.memory,
+                state.mind.numbers,
                 source,
                 target,
                 amount_msat,
@@ -62,7 +62,7 @@ def find_candidates(
             )
             if hops <= 0:
                 break
-            edges = state.space.route_edge[:hops].tolist()
+            edges = state.mind.space.route_edge[:hops].tolist()
             candidate, least = _candidate(twin, keys, source, edges, known)
             found.append(candidate)
             # Whoever is avoided cannot carry anything for the rest of this search.
@@ -72,7 +72,7 @@ def find_candidates(
                 saved.append((balance, place, int(balance[place])))
                 balance[place] = 0
             else:
-                row = (seen_row(state.gossip, source, worst, twin.now), DISABLED)
+                row = (seen_row(state.mind.gossip, source, worst, twin.now), DISABLED)
                 saved.append((policy, row, int(policy[row])))
                 policy[row] = 1
     finally:
@@ -93,7 +93,7 @@ def _candidate(
     `known` says when each pair of nodes was last heard of.
     """
     state, network = twin.state, twin.network
-    space = state.space
+    space = state.mind.space
     amounts = space.route_amount[: len(edges)].tolist()
     expiries = space.route_expiry[: len(edges)].tolist()
     ends = [network.channel_nodes[edge >> 1] for edge in edges]
@@ -113,8 +113,8 @@ def _candidate(
         )
     chances = [
         edge_probability(
-            state.memory,
-            state.numbers,
+            state.mind.memory,
+            state.mind.numbers,
             source,
             nodes[index],
             nodes[index + 1],
@@ -126,8 +126,8 @@ def _candidate(
     ]
     ages = [twin.now - known[pair] for pair in itertools.pairwise(nodes) if pair in known]
     first = edges[0]
-    local = reported_balance(state.liquidity, first)
-    both = local + reported_balance(state.liquidity, first ^ 1)
+    local = reported_balance(state.switch.liquidity, first)
+    both = local + reported_balance(state.switch.liquidity, first ^ 1)
     candidate = RouteCandidate(
         route=Route(tuple(hops), amounts[0], expiries[0], b"", amounts[-1]),
         probability=float(space.route_probability[0]),

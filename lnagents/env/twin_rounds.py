@@ -38,8 +38,8 @@ class TwinRounds:
         twin = world.twin
         encode_agents(
             world.book,
-            twin.state.liquidity,
-            twin.state.gossip,
+            twin.state.switch.liquidity,
+            twin.state.mind.gossip,
             twin.flows,
             world.down,
             world.found,
@@ -58,7 +58,7 @@ class TwinRounds:
         _check_shape("fees", actions.fees, (*shape, len(ACTION_NAMES)))
         changed = decode_fees(
             world.book,
-            world.twin.state.gossip,
+            world.twin.state.mind.gossip,
             world.down,
             world.found,
             self._bounds,

@@ -9,7 +9,7 @@ import numpy as np
 from lnagents.twin.commitment import make_liquidity
 from lnagents.twin.directions import Directions
 from lnagents.twin.events import grown_events, make_events, room_for_events
-from lnagents.twin.gossip import can_learn, make_gossip, make_room_to_learn
+from lnagents.twin.gossip import Gossip, can_learn, make_gossip, make_room_to_learn
 from lnagents.twin.memory import grown, has_room, make_memory
 from lnagents.twin.network import Network
 from lnagents.twin.payments import make_payments
@@ -19,7 +19,10 @@ from lnagents.twin.space import MAX_HOPS, make_search_space
 from lnagents.twin.state import (
     FLOW_COLUMNS,
     Agents,
+    Desk,
+    Mind,
     State,
+    Switch,
     Timing,
     grown_attempts,
     grown_log,
@@ -32,8 +35,6 @@ from lnagents.twin.traffic import Traffic
 _ATTEMPTS = 32
 _MOST_RESULTS = 1 << 14
 
-_CHANGING = ("gossip", "memory", "payments", "attempts", "events", "agents", "flows", "cursor")
-
 
 def make_state(network: Network, settings: TwinSettings, seed: int, *, exhaustive: bool) -> State:
     """A network at rest. No array is shared with `network`."""
@@ -42,34 +43,52 @@ def make_state(network: Network, settings: TwinSettings, seed: int, *, exhaustiv
     numbers = settings.sender.numbers()
     results = min(_MOST_RESULTS, network.nodes * edges + 4 * MAX_HOPS)
     random = np.random.SeedSequence(seed).generate_state(1)[0] % 2147483646 + 1
+    gossip = make_gossip(network, settings.gossip)
+    space = make_search_space(network)
+    source = network.edge_source()
+    start = np.zeros(network.nodes + 1, dtype=np.int64)
+    np.cumsum(np.bincount(source, minlength=network.nodes), out=start[1:])
     return State(
-        channel_nodes=np.array(network.channel_nodes, dtype=np.int32),
-        liquidity=make_liquidity(network, settings.commitment),
-        gossip=make_gossip(network, settings.gossip),
-        memory=make_memory(network.nodes, results),
-        space=make_search_space(network),
-        payments=make_payments(no_traffic(), Directions.of(0), 0.0),
-        attempts=make_attempts(_ATTEMPTS),
-        events=make_events(SPARE_EVENTS + 2 * max(_ATTEMPTS, numbers.max_parts)),
-        log=make_log(0, recording=False),
+        switch=Switch(
+            liquidity=make_liquidity(network, settings.commitment),
+            policy=gossip.policy,
+            down=space.down,
+            edge_target=space.edge_target,
+            capacity=space.capacity,
+            kept_free=np.zeros(edges),
+            flows=np.zeros((edges, FLOW_COLUMNS), dtype=np.int64),
+            random=np.array([random], dtype=np.int64),
+            height=int(settings.block_height),
+            final_cltv_delta=numbers.final_cltv_delta,
+        ),
+        desk=Desk(
+            payments=make_payments(no_traffic(), Directions.of(0), 0.0),
+            attempts=make_attempts(_ATTEMPTS),
+            events=make_events(SPARE_EVENTS + 2 * max(_ATTEMPTS, numbers.max_parts)),
+            log=make_log(0, recording=False),
+            timing=Timing(
+                forward=float(latency.forward),
+                settle=float(latency.settle),
+                fail=float(latency.fail),
+                hold_incomplete=float(latency.hold_incomplete),
+            ),
+        ),
+        mind=Mind(
+            gossip=gossip,
+            memory=make_memory(network.nodes, results),
+            space=space,
+            channel_nodes=np.array(network.channel_nodes, dtype=np.int32),
+            numbers=numbers,
+            exhaustive=exhaustive,
+        ),
         agents=Agents(
             chooses=np.zeros(network.nodes, dtype=np.bool_),
             preference=np.zeros(edges),
-            kept_free=np.zeros(edges),
+            start=start,
+            edge=np.argsort(source, kind="stable").astype(np.int32),
         ),
-        flows=np.zeros((edges, FLOW_COLUMNS), dtype=np.int64),
+        cursor=np.zeros(1, dtype=np.int64),
         used=np.zeros(MAX_HOPS, dtype=np.int32),
-        cursor=np.array([0, random], dtype=np.int64),
-        numbers=numbers,
-        timing=Timing(
-            forward=float(latency.forward),
-            settle=float(latency.settle),
-            fail=float(latency.fail),
-            hold_incomplete=float(latency.hold_incomplete),
-            at_once=max(latency.forward, latency.settle, latency.fail) == 0,
-            exhaustive=exhaustive,
-            height=int(settings.block_height),
-        ),
     )
 
 
@@ -79,39 +98,71 @@ def no_traffic() -> Traffic:
     return Traffic.of(np.zeros(0), numbers, numbers, amounts)
 
 
+def with_gossip(state: State, gossip: Gossip) -> State:
+    """The same state with gossip that has grown."""
+    switch = state.switch._replace(policy=gossip.policy)
+    return state._replace(switch=switch, mind=state.mind._replace(gossip=gossip))
+
+
 def with_room(state: State, now: float) -> State:
     """The same state, in which every array that was nearly full has grown."""
-    if state.attempts.free[1] == 0:
-        state = state._replace(attempts=grown_attempts(state.attempts))
-    if not room_for_events(state.events, SPARE_EVENTS + state.numbers.max_parts):
-        state = state._replace(events=grown_events(state.events))
-    if not room_in_log(state.log):
-        state = state._replace(log=grown_log(state.log))
-    if not has_room(state.memory, MAX_HOPS):
-        state = state._replace(memory=grown(state.memory))
-    if not can_learn(state.gossip):
-        state = state._replace(gossip=make_room_to_learn(state.gossip, now))
-    return state
+    desk, mind = state.desk, state.mind
+    if desk.attempts.use[1] == 0:
+        desk = desk._replace(attempts=grown_attempts(desk.attempts))
+    if not room_for_events(desk.events, SPARE_EVENTS + mind.numbers.max_parts):
+        desk = desk._replace(events=grown_events(desk.events))
+    if not room_in_log(desk.log):
+        desk = desk._replace(log=grown_log(desk.log))
+    if not has_room(mind.memory, MAX_HOPS):
+        mind = mind._replace(memory=grown(mind.memory))
+    if not can_learn(mind.gossip):
+        mind = mind._replace(gossip=make_room_to_learn(mind.gossip, now))
+    return state._replace(desk=desk, mind=mind)
 
 
 def changing(state: State) -> dict[str, Any]:
     """A copy of all that changes while a twin runs, for `replaced`."""
-    kept = {name: _copy(getattr(state, name)) for name in _CHANGING}
-    kept["balance"] = state.liquidity.balance.copy()
-    kept["pending"] = state.liquidity.pending.copy()
-    kept["down"] = state.space.down.copy()
-    return kept
+    switch, desk, mind = state.switch, state.desk, state.mind
+    return {
+        "balance": switch.liquidity.balance.copy(),
+        "pending": switch.liquidity.pending.copy(),
+        "down": switch.down.copy(),
+        "kept_free": switch.kept_free.copy(),
+        "flows": switch.flows.copy(),
+        "random": switch.random.copy(),
+        "chooses": state.agents.chooses.copy(),
+        "preference": state.agents.preference.copy(),
+        "payments": _copy(desk.payments),
+        "attempts": _copy(desk.attempts),
+        "events": _copy(desk.events),
+        "gossip": _copy(mind.gossip),
+        "memory": _copy(mind.memory),
+    }
 
 
 def replaced(state: State, kept: dict[str, Any]) -> State:
     """The state in which everything is as in `kept`, which stays as it is."""
-    state.liquidity.balance[:] = kept["balance"]
-    state.liquidity.pending[:] = kept["pending"]
-    state.space.down[:] = kept["down"]
-    return state._replace(**{name: _copy(kept[name]) for name in _CHANGING})
+    switch, desk, mind = state.switch, state.desk, state.mind
+    for array, name in (
+        (switch.liquidity.balance, "balance"),
+        (switch.liquidity.pending, "pending"),
+        (switch.down, "down"),
+        (switch.kept_free, "kept_free"),
+        (switch.flows, "flows"),
+        (switch.random, "random"),
+        (state.agents.chooses, "chooses"),
+        (state.agents.preference, "preference"),
+    ):
+        array[:] = kept[name]
+    desk = desk._replace(
+        payments=_copy(kept["payments"]),
+        attempts=_copy(kept["attempts"]),
+        events=_copy(kept["events"]),
+    )
+    mind = mind._replace(memory=_copy(kept["memory"]))
+    return with_gossip(state._replace(desk=desk, mind=mind), _copy(kept["gossip"]))
 
 
 def _copy(part: Any) -> Any:
-    if isinstance(part, np.ndarray):
-        return part.copy()
-    return type(part)(*map(_copy, part))
+    """A tuple of arrays with copies of them."""
+    return type(part)(*[array.copy() for array in part])

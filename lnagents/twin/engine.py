@@ -9,14 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from lnagents.model.payment import FailureCode
-from lnagents.twin.directions import BY_LND
+from lnagents.twin.directions import BY_HOP, BY_LND
 from lnagents.twin.events import next_time, pop, push, room_for_events
 from lnagents.twin.forwarding import ACCEPTED, ForwardRequest
 from lnagents.twin.gossip import can_learn
-from lnagents.twin.htlcs import arrive, fail_hop, go_on, learn, set_out, settle_hop
+from lnagents.twin.htlcs import OWN, arrive, fail_hop, go_on, set_out, settle_hop
 from lnagents.twin.kernel import kernel
 from lnagents.twin.memory import has_room
-from lnagents.twin.mission import GO_ON, report_failure, report_success
+from lnagents.twin.mission import GO_ON
+from lnagents.twin.network import Int32Array
 from lnagents.twin.search import NO_BALANCE, NO_PATH, find_route
 from lnagents.twin.session import (
     ARRIVE,
@@ -28,18 +29,49 @@ from lnagents.twin.session import (
     SPARE_EVENTS,
     end_failed,
     end_settled,
+    remember_failure,
+    remember_success,
     take_turn,
 )
-from lnagents.twin.space import MAX_HOPS, TIES
+from lnagents.twin.space import MAX_HOPS, SearchSpace
 from lnagents.twin.state import (
+    AMOUNT,
+    ARRIVED,
+    AT,
+    ATTEMPTS,
+    CODE,
+    EDGE,
+    EXPIRY,
+    FAILED_AT,
+    FAILED_ATTEMPTS,
+    FEE_LIMIT,
+    FEE_PAID,
+    FOLLOWING,
+    HELD,
+    HOLD,
+    HOPS,
+    MAX_PARTS,
+    MODE,
     NEXT_PAYMENT,
     NOTHING,
-    OPEN,
+    PAYMENT,
+    PLACE,
+    PRIORITY,
+    REASON,
+    RECEIVER,
+    SENDER,
+    TOTAL,
+    USED,
+    Desk,
+    Mind,
     State,
+    Switch,
     room_in_log,
+    wide,
     write_attempt,
     write_result,
 )
+from lnagents.twin.steering import THINKING_TIME, choose_next
 from lnagents.twin.traffic import ERROR, INSUFFICIENT_BALANCE, NO_ROUTE, SETTLED
 
 FINISHED = 0
@@ -47,6 +79,7 @@ NEEDS_ROOM = 1
 """Some array is nearly full: let it grow and run on."""
 _SPLIT = 2
 
+_CHANNEL = int(FailureCode.TEMPORARY_CHANNEL_FAILURE)
 _MPP_TIMEOUT = int(FailureCode.MPP_TIMEOUT)
 _NO_PEER = int(FailureCode.UNKNOWN_NEXT_PEER)
 
@@ -54,297 +87,307 @@ _NO_PEER = int(FailureCode.UNKNOWN_NEXT_PEER)
 @kernel
 def run(state: State, until: float) -> int:
     """Let everything happen that happens up to `until`: `FINISHED` or `NEEDS_ROOM`."""
-    payments, cursor = state.payments, state.cursor
+    desk, cursor = state.desk, state.cursor
+    number, time = desk.payments.number, desk.payments.time
+    timing = desk.timing
+    at_once = timing.forward == 0.0 and timing.settle == 0.0 and timing.fail == 0.0
     while True:
         payment = cursor[NEXT_PAYMENT]
-        start = payments.at[payment] if payment < len(payments.at) else np.inf
-        event = next_time(state.events)
+        start = time[payment, AT] if payment < len(time) else np.inf
+        event = next_time(desk.events)
         if min(start, event) > until or (start == np.inf and event == np.inf):
             return FINISHED
-        if not has_all_room(state):
+        if not has_all_room(desk, state.mind):
             return NEEDS_ROOM
         if event <= start:
-            now, kind, subject = pop(state.events)
+            now, kind, subject = pop(desk.events)
             _happen(state, kind, subject, now)
             continue
-        if state.space.down[payments.source[payment]]:
-            payments.reason[payment] = ERROR
-        elif (
-            state.timing.at_once
-            and payments.hold[payment] == 0.0
-            and payments.mode[payment] == BY_LND
-        ):
+        if state.switch.down[number[payment, SENDER]]:
+            number[payment, REASON] = ERROR
+        elif at_once and time[payment, HOLD] == 0.0 and number[payment, MODE] == BY_LND:
             outcome = _pay_at_once(state, payment, start)
             if outcome == NEEDS_ROOM:
                 return NEEDS_ROOM
             if outcome == _SPLIT:
-                push(state.events, start, CONTINUE, payment, True)
+                push(desk.events, start, CONTINUE, payment, True)
         else:
-            push(state.events, start, CONTINUE, payment, True)
+            push(desk.events, start, CONTINUE, payment, True)
         cursor[NEXT_PAYMENT] += 1
 
 
 @kernel
-def has_all_room(state: State) -> bool:
+def has_all_room(desk: Desk, mind: Mind) -> bool:
     """Whether one step more fits into every array."""
     return (
-        state.attempts.free[1] > 0
-        and room_for_events(state.events, SPARE_EVENTS + state.numbers.max_parts)
-        and _has_room_to_report(state)
+        desk.attempts.use[1] > 0
+        and room_for_events(desk.events, SPARE_EVENTS + mind.numbers.max_parts)
+        and _has_room_to_report(desk, mind)
     )
 
 
 @kernel
-def _has_room_to_report(state: State) -> bool:
-    return room_in_log(state.log) and has_room(state.memory, MAX_HOPS) and can_learn(state.gossip)
+def _has_room_to_report(desk: Desk, mind: Mind) -> bool:
+    return room_in_log(desk.log) and has_room(mind.memory, MAX_HOPS) and can_learn(mind.gossip)
 
 
 @kernel
 def _pay_at_once(state: State, payment: int, now: float) -> int:
     """Make a payment in one part, of which nothing takes time: attempt after attempt."""
-    payments, space, numbers = state.payments, state.space, state.numbers
-    sender, amount = payments.source[payment], payments.amount[payment]
+    desk, mind, switch = state.desk, state.mind, state.switch
+    space, numbers = mind.space, mind.numbers
+    number = desk.payments.number[payment]
     while True:
-        if not _has_room_to_report(state):
+        if not _has_room_to_report(desk, mind):
             return NEEDS_ROOM
         hops = find_route(
             space,
-            state.gossip,
-            state.liquidity,
-            state.memory,
+            mind.gossip,
+            switch.liquidity,
+            mind.memory,
             numbers,
-            sender,
-            payments.target[payment],
-            amount,
-            payments.fee_limit[payment],
-            state.timing.height,
-            now,
-            state.timing.exhaustive,
+            number[SENDER],
+            number[RECEIVER],
+            number[TOTAL],
+            number[FEE_LIMIT],
+            switch.height,
+            now + THINKING_TIME,
+            mind.exhaustive,
         )
         if hops <= 0:
-            parts = min(payments.max_parts[payment], numbers.max_parts)
-            if hops == NO_PATH and parts > 1 and amount // 2 >= numbers.min_shard:
+            parts = min(number[MAX_PARTS], numbers.max_parts)
+            if hops == NO_PATH and parts > 1 and number[TOTAL] // 2 >= numbers.min_shard:
                 return _SPLIT
-            payments.reason[payment] = INSUFFICIENT_BALANCE if hops == NO_BALANCE else NO_ROUTE
+            number[REASON] = INSUFFICIENT_BALANCE if hops == NO_BALANCE else NO_ROUTE
             return FINISHED
-        payments.attempts[payment] += 1
-        line = write_attempt(
-            state.log,
-            payment,
-            space.route_edge,
-            space.route_amount,
-            space.route_expiry,
-            hops,
-            now,
-            space.report[TIES] != 0,
-        )
-        code, failed_at = _carry(state, hops, amount, payments.priority[payment] != 0)
+        number[ATTEMPTS] += 1
+        line = write_attempt(desk.log, space, payment, hops, now)
+        code, place = _carry(switch, space, state.used, hops, number[TOTAL], number[PRIORITY] != 0)
+        write_result(desk.log, line, code, place, now)
         if code == ACCEPTED:
-            write_result(state.log, line, ACCEPTED, NOTHING, now)
-            for hop in range(hops - 1, -1, -1):
-                settle_hop(state, state.used, space.route_amount, hop, hops)
-            report_success(
-                state.memory,
-                numbers,
-                state.channel_nodes,
-                sender,
-                space.route_edge,
-                space.route_amount,
-                hops,
-                now,
-            )
-            payments.fee[payment] = space.route_amount[0] - amount
-            payments.reason[payment] = SETTLED
+            remember_success(mind, number[SENDER], hops, now)
+            number[FEE_PAID] = space.route_amount[0] - number[TOTAL]
+            number[REASON] = SETTLED
             return FINISHED
-        write_result(state.log, line, code, failed_at, now)
-        payments.failed_attempts[payment] += 1
-        learn(state, sender, space.route_edge, failed_at, code, now)
-        reason = report_failure(
-            state.memory,
-            numbers,
-            state.channel_nodes,
-            sender,
-            space.route_edge,
-            space.route_amount,
-            hops,
-            failed_at,
-            code,
-            now,
-        )
+        number[FAILED_ATTEMPTS] += 1
+        reason = remember_failure(mind, number[SENDER], hops, place, code, now)
         if reason != GO_ON:
-            payments.reason[payment] = reason
+            number[REASON] = reason
             return FINISHED
 
 
 @kernel
-def _carry(state: State, hops: int, total: int, priority: bool) -> tuple[int, int]:
-    """Bring an HTLC along the route that was found: `ACCEPTED`, or a code and who refused.
+def _carry(
+    switch: Switch, space: SearchSpace, used: Int32Array, hops: int, total: int, priority: bool
+) -> tuple[int, int]:
+    """Bring an HTLC along the route that was found and settle it, or fail it.
 
-    If all accept, it is in flight over the edges in `state.used`; else nothing is.
+    Returns:
+        `ACCEPTED` and `NOTHING`; or a code and who refused.
     """
-    edges, amounts, expiries = (
-        state.space.route_edge,
-        state.space.route_amount,
-        state.space.route_expiry,
-    )
-    used = state.used
-    code = set_out(state, edges[0], amounts[0], expiries[0])
+    edges, amounts, expiries = space.route_edge, space.route_amount, space.route_expiry
+    code = set_out(switch, wide(edges[0]), amounts[0], expiries[0])
     used[0] = edges[0]
     place = 0
     while code == ACCEPTED:
         place += 1
         if place == hops:
-            code = arrive(state, amounts[place - 1], total, expiries[place - 1])
-            if code == ACCEPTED:
-                return ACCEPTED, NOTHING
-        else:
-            request = ForwardRequest(
-                edge_in=used[place - 1],
-                edge_out=edges[place],
-                amount_in=amounts[place - 1],
-                amount_out=amounts[place],
-                expiry_in=expiries[place - 1],
-                expiry_out=expiries[place],
-            )
-            code, used[place] = go_on(state, request, priority)
+            code = arrive(switch, amounts[place - 1], total, expiries[place - 1])
+            break
+        request = ForwardRequest(
+            edge_in=wide(used[place - 1]),
+            edge_out=wide(edges[place]),
+            amount_in=amounts[place - 1],
+            amount_out=amounts[place],
+            expiry_in=wide(expiries[place - 1]),
+            expiry_out=wide(expiries[place]),
+        )
+        code, used[place] = go_on(switch, request, priority)
     for hop in range(place - 1, -1, -1):
-        fail_hop(state, used, amounts, hop)
-    return code, place
+        edge = wide(used[hop])
+        if code == ACCEPTED:
+            came_in = amounts[hop - 1] if hop > 0 else OWN
+            settle_hop(switch, edge, came_in, amounts[hop], hop == hops - 1)
+        else:
+            fail_hop(switch, edge, amounts[hop], hop == 0)
+    return code, NOTHING if code == ACCEPTED else place
 
 
 @kernel
 def _happen(state: State, kind: int, subject: int, now: float) -> None:
     """Let one event happen."""
+    desk, switch = state.desk, state.switch
     if kind == CONTINUE:
         take_turn(state, subject, now)
     elif kind == ARRIVE:
-        if state.attempts.place[subject] == state.attempts.hops[subject]:
-            _receive(state, subject, now)
+        row = desk.attempts.number[subject]
+        edge = desk.attempts.hop[subject, USED, row[PLACE] - 1]
+        if switch.down[switch.edge_target[edge]]:
+            _refuse(desk, subject, _NO_PEER, row[PLACE] - 1, now)
+        elif row[PLACE] == row[HOPS]:
+            _receive(desk, switch, subject, now)
         else:
             _forward(state, subject, now)
     elif kind == SETTLE:
-        _settle_back(state, subject, now)
+        if _settle_back(desk, switch, subject, now):
+            end_settled(state, subject, now)
     elif kind == FAIL:
         _fail_back(state, subject, now)
     elif kind == RELEASE:
-        _release(state, subject, now)
+        _release(desk, subject, now)
     elif kind == EXPIRE:
-        _expire(state, subject, now)
+        _expire(desk, subject, now)
 
 
 @kernel
 def _forward(state: State, attempt: int, now: float) -> None:
     """The next forwarder acts on the HTLC."""
-    attempts = state.attempts
-    place = attempts.place[attempt]
-    amounts, expiries = attempts.amount[attempt], attempts.expiry[attempt]
-    request = ForwardRequest(
-        edge_in=attempts.used[attempt, place - 1],
-        edge_out=attempts.edge[attempt, place],
-        amount_in=amounts[place - 1],
-        amount_out=amounts[place],
-        expiry_in=expiries[place - 1],
-        expiry_out=expiries[place],
-    )
-    priority = state.payments.priority[attempts.payment[attempt]] != 0
-    code, chosen = go_on(state, request, priority)
-    if code == ACCEPTED:
-        attempts.used[attempt, place] = chosen
-        attempts.place[attempt] = place + 1
-        push(state.events, now + state.timing.forward, ARRIVE, attempt, False)
-    else:
-        _refuse(state, attempt, code, now)
-
-
-@kernel
-def _refuse(state: State, attempt: int, code: int, now: float) -> None:
-    """The node at which the HTLC is sends a failure back."""
-    attempts = state.attempts
-    attempts.code[attempt] = code
-    attempts.failed_at[attempt] = attempts.place[attempt]
-    push(state.events, now + state.timing.fail, FAIL, attempt, False)
-
-
-@kernel
-def _receive(state: State, attempt: int, now: float) -> None:
-    """The receiver keeps the HTLC until it has all parts, and then as long as the payment says."""
-    payments, attempts = state.payments, state.attempts
-    payment, last = attempts.payment[attempt], attempts.hops[attempt] - 1
-    total, amount = payments.amount[payment], attempts.amount[attempt, last]
-    code = arrive(state, amount, total, attempts.expiry[attempt, last])
+    row = state.desk.attempts.number[attempt]
+    if _chooses(state, attempt):
+        if not _choose(state, attempt, now):
+            _refuse(state.desk, attempt, _CHANNEL, row[PLACE], now)
+        return
+    code = _pass_on(state.desk, state.switch, attempt, now)
     if code != ACCEPTED:
-        _refuse(state, attempt, code, now)
-        return
-    attempts.following[attempt] = payments.held[payment]
-    payments.held[payment] = attempt
-    payments.arrived[payment] += amount
-    attempts.expires[attempt] = np.inf
-    if payments.arrived[payment] < total:
-        attempts.expires[attempt] = now + state.timing.hold_incomplete
-        push(state.events, attempts.expires[attempt], EXPIRE, attempt, False)
-    elif payments.hold[payment] > 0.0:
-        push(state.events, now + payments.hold[payment], RELEASE, payment, False)
-    else:
-        _release(state, payment, now)
+        _refuse(state.desk, attempt, code, row[PLACE], now)
 
 
 @kernel
-def _release(state: State, payment: int, now: float) -> None:
+def _chooses(state: State, attempt: int) -> bool:
+    """Whether the forwarder that has the HTLC is an agent, and the payment one by hop."""
+    row = state.desk.attempts.number[attempt]
+    if state.desk.payments.number[row[PAYMENT], MODE] != BY_HOP:
+        return False
+    edge = state.desk.attempts.hop[attempt, USED, row[PLACE] - 1]
+    return bool(state.agents.chooses[state.switch.edge_target[edge]])
+
+
+@kernel
+def _choose(state: State, attempt: int, now: float) -> bool:
+    """The agent that has the HTLC sends it on over the first of its channels that takes it."""
+    place = state.desk.attempts.number[attempt, PLACE]
+    while choose_next(state, attempt, place, now):
+        if _pass_on(state.desk, state.switch, attempt, now) == ACCEPTED:
+            return True
+    return False
+
+
+@kernel
+def _pass_on(desk: Desk, switch: Switch, attempt: int, now: float) -> int:
+    """The forwarder sends the HTLC on as planned: `ACCEPTED` or a code."""
+    row, hop = desk.attempts.number[attempt], desk.attempts.hop[attempt]
+    place = row[PLACE]
+    request = ForwardRequest(
+        edge_in=hop[USED, place - 1],
+        edge_out=hop[EDGE, place],
+        amount_in=hop[AMOUNT, place - 1],
+        amount_out=hop[AMOUNT, place],
+        expiry_in=hop[EXPIRY, place - 1],
+        expiry_out=hop[EXPIRY, place],
+    )
+    code, chosen = go_on(switch, request, desk.payments.number[row[PAYMENT], PRIORITY] != 0)
+    if code == ACCEPTED:
+        hop[USED, place] = chosen
+        row[PLACE] = place + 1
+        push(desk.events, now + desk.timing.forward, ARRIVE, attempt, False)
+    return code
+
+
+@kernel
+def _refuse(desk: Desk, attempt: int, code: int, failed_at: int, now: float) -> None:
+    """A failure sets out from where the HTLC is."""
+    row = desk.attempts.number[attempt]
+    row[CODE] = code
+    row[FAILED_AT] = failed_at
+    push(desk.events, now + desk.timing.fail, FAIL, attempt, False)
+
+
+@kernel
+def _receive(desk: Desk, switch: Switch, attempt: int, now: float) -> None:
+    """The receiver keeps the HTLC until it has all parts, and then as long as the payment says."""
+    row = desk.attempts.number[attempt]
+    payment, last = row[PAYMENT], row[HOPS] - 1
+    number = desk.payments.number[payment]
+    amount = desk.attempts.hop[attempt, AMOUNT, last]
+    code = arrive(switch, amount, number[TOTAL], desk.attempts.hop[attempt, EXPIRY, last])
+    if code != ACCEPTED:
+        _refuse(desk, attempt, code, row[PLACE], now)
+        return
+    row[FOLLOWING] = number[HELD]
+    number[HELD] = attempt
+    number[ARRIVED] += amount
+    hold = desk.payments.time[payment, HOLD]
+    if number[ARRIVED] < number[TOTAL]:
+        desk.attempts.expires[attempt] = now + desk.timing.hold_incomplete
+        push(desk.events, desk.attempts.expires[attempt], EXPIRE, attempt, False)
+    elif hold > 0.0:
+        push(desk.events, now + hold, RELEASE, payment, False)
+    else:
+        _release(desk, payment, now)
+
+
+@kernel
+def _release(desk: Desk, payment: int, now: float) -> None:
     """The receiver lets the sender have the preimage, over every part."""
-    payments, attempts = state.payments, state.attempts
-    attempt = payments.held[payment]
-    payments.held[payment] = NOTHING
+    number = desk.payments.number[payment]
+    attempt = number[HELD]
+    number[HELD] = NOTHING
     while attempt != NOTHING:
-        following = attempts.following[attempt]
-        attempts.expires[attempt] = np.inf
-        push(state.events, now + state.timing.settle, SETTLE, attempt, False)
-        attempt = following
+        desk.attempts.expires[attempt] = np.inf
+        push(desk.events, now + desk.timing.settle, SETTLE, attempt, False)
+        attempt = desk.attempts.number[attempt, FOLLOWING]
 
 
 @kernel
-def _expire(state: State, attempt: int, now: float) -> None:
+def _expire(desk: Desk, attempt: int, now: float) -> None:
     """The receiver gives a part back, unless the payment is complete by now."""
-    payments, attempts = state.payments, state.attempts
-    payment = attempts.payment[attempt]
-    if attempts.expires[attempt] != now or payments.reason[payment] != OPEN:
+    attempts = desk.attempts
+    if attempts.expires[attempt] != now:
         return
-    if payments.arrived[payment] >= payments.amount[payment]:
+    number = desk.payments.number[attempts.number[attempt, PAYMENT]]
+    if number[ARRIVED] >= number[TOTAL]:
         return
     attempts.expires[attempt] = np.inf
-    before = NOTHING
-    held = payments.held[payment]
-    while held != attempt:
-        before = held
-        held = attempts.following[held]
-    if before == NOTHING:
-        payments.held[payment] = attempts.following[attempt]
+    following = attempts.number[attempt, FOLLOWING]
+    if number[HELD] == attempt:
+        number[HELD] = following
     else:
-        attempts.following[before] = attempts.following[attempt]
-    payments.arrived[payment] -= attempts.amount[attempt, attempts.hops[attempt] - 1]
-    _refuse(state, attempt, _MPP_TIMEOUT, now)
+        held = number[HELD]
+        while attempts.number[held, FOLLOWING] != attempt:
+            held = attempts.number[held, FOLLOWING]
+        attempts.number[held, FOLLOWING] = following
+    hops = attempts.number[attempt, HOPS]
+    number[ARRIVED] -= attempts.hop[attempt, AMOUNT, hops - 1]
+    _refuse(desk, attempt, _MPP_TIMEOUT, hops, now)
 
 
 @kernel
-def _settle_back(state: State, attempt: int, now: float) -> None:
-    """The preimage comes back over one hop more."""
-    attempts = state.attempts
-    place, hops = attempts.place[attempt] - 1, attempts.hops[attempt]
-    settle_hop(state, attempts.used[attempt], attempts.amount[attempt], place, hops)
-    attempts.place[attempt] = place
-    if place == 0:
-        end_settled(state, attempt, now)
-    else:
-        push(state.events, now + state.timing.settle, SETTLE, attempt, False)
+def _settle_back(desk: Desk, switch: Switch, attempt: int, now: float) -> bool:
+    """The preimage comes back over one edge; whether it is with the sender now."""
+    row, hop = desk.attempts.number[attempt], desk.attempts.hop[attempt]
+    place = row[PLACE] - 1
+    came_in = hop[AMOUNT, place - 1] if place > 0 else OWN
+    settle_hop(switch, hop[USED, place], came_in, hop[AMOUNT, place], place == row[HOPS] - 1)
+    row[PLACE] = place
+    if place > 0:
+        push(desk.events, now + desk.timing.settle, SETTLE, attempt, False)
+    return bool(place == 0)
 
 
 @kernel
 def _fail_back(state: State, attempt: int, now: float) -> None:
-    """The failure comes back over one hop more."""
-    attempts = state.attempts
-    place = attempts.place[attempt] - 1
-    fail_hop(state, attempts.used[attempt], attempts.amount[attempt], place)
-    attempts.place[attempt] = place
+    """The failure comes back over one edge; an agent there may try another channel."""
+    desk = state.desk
+    row, hop = desk.attempts.number[attempt], desk.attempts.hop[attempt]
+    place = row[PLACE] - 1
+    fail_hop(state.switch, hop[USED, place], hop[AMOUNT, place], place == 0)
+    row[PLACE] = place
     if place == 0:
         end_failed(state, attempt, now)
-    else:
-        push(state.events, now + state.timing.fail, FAIL, attempt, False)
+        return
+    if row[FAILED_AT] < row[HOPS] and _chooses(state, attempt):
+        if _choose(state, attempt, now):
+            return
+        row[CODE] = _CHANNEL
+        row[FAILED_AT] = place
+    push(desk.events, now + desk.timing.fail, FAIL, attempt, False)

@@ -237,7 +237,7 @@ def _seen_version(gossip: Gossip, node: int, edge: int, now: float) -> int:
     delay = np.inf if distance == UNREACHED else _delay(gossip, distance)
     learned = -np.inf
     if gossip.use[_LEARNED]:
-        slot = _find(gossip, node * len(gossip.settled_at) + edge)
+        slot = _find(gossip, _key(gossip, node, edge))
         if gossip.learned_key[slot] != _EMPTY:
             learned = gossip.learned_at[slot]
     row = edge
@@ -264,7 +264,7 @@ def learn_update(gossip: Gossip, node: int, edge: int, now: float) -> bool:
     if np.floor(gossip.announced[row]) == np.floor(gossip.announced[edge]):
         return False
     gossip.told[edge] = True
-    remember(gossip, node * len(gossip.settled_at) + edge, gossip.announced[edge])
+    remember(gossip, _key(gossip, node, edge), gossip.announced[edge])
     return True
 
 
@@ -388,6 +388,11 @@ def remember(gossip: Gossip, key: int, announced: float) -> None:
         gossip.learned_key[slot] = key
         gossip.use[_LEARNED] += 1
     gossip.learned_at[slot] = announced
+
+
+@kernel
+def _key(gossip: Gossip, node: int, edge: int) -> int:
+    return int(node) * len(gossip.settled_at) + int(edge)
 
 
 @kernel

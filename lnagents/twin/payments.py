@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
-
 import numpy as np
-from numpy.typing import NDArray
 
 from lnagents.twin.directions import BY_ROUTE, Directions
 from lnagents.twin.events import EVENT_KINDS, Events
-from lnagents.twin.network import Network
+from lnagents.twin.network import Int64Array, Network
 from lnagents.twin.session import CONTINUE, RELEASE
-from lnagents.twin.state import NOTHING, OPEN, Attempts, Payments
+from lnagents.twin.state import (
+    ACTIVE,
+    AT,
+    ATTEMPTS,
+    DEADLINE,
+    FAILED_ATTEMPTS,
+    FEE_LIMIT,
+    FEE_PAID,
+    FIRST_HOP,
+    FOLLOWING,
+    GIVEN_UP,
+    HELD,
+    HOLD,
+    LAST_HOP,
+    LAST_TRIED,
+    LINE,
+    MAX_PARTS,
+    MODE,
+    NOTHING,
+    OPEN,
+    PAYMENT,
+    PAYMENT_COLUMNS,
+    PAYMENT_TIMES,
+    PRIORITY,
+    REASON,
+    RECEIVER,
+    SENDER,
+    TAKEN,
+    TOTAL,
+    Attempts,
+    Payments,
+)
 from lnagents.twin.traffic import UNRESOLVED, Outcomes, Traffic
-
-Numbers = TypeVar("Numbers", bound=NDArray[np.generic])
 
 
 def check_traffic(network: Network, traffic: Traffic, directions: Directions) -> None:
@@ -39,43 +65,47 @@ def check_traffic(network: Network, traffic: Traffic, directions: Directions) ->
     lengths = np.diff(directions.first_hop)
     if np.any(lengths[directions.mode == BY_ROUTE] == 0):
         raise ValueError("directions: a payment by route has none")
+    if len(edges):
+        _check_routes(network, traffic, directions, lengths)
+
+
+def _check_routes(
+    network: Network, traffic: Traffic, directions: Directions, lengths: Int64Array
+) -> None:
+    payment = np.repeat(np.arange(len(lengths)), lengths)
+    begins = np.append(True, payment[1:] != payment[:-1])
+    ends = np.append(begins[1:], True)
+    source = network.edge_source()[directions.edge]
+    target = network.edge_target()[directions.edge]
+    expected = np.where(begins, traffic.source[payment], np.append(0, target[:-1]))
+    wrong = (source != expected) | (ends & (target != traffic.target[payment]))
+    if np.any(wrong):
+        raise ValueError(f"directions: the route of payment {payment[wrong][0]} is not connected")
 
 
 def make_payments(traffic: Traffic, directions: Directions, start: float) -> Payments:
     """Payments that nothing has happened to yet; `start` is when the traffic begins."""
-    count = len(traffic)
-    at = _column(traffic.at, np.float64) + start
-    return Payments(
-        at=at,
-        deadline=at + traffic.timeout,
-        hold=_column(traffic.hold, np.float64),
-        source=_column(traffic.source, np.int32),
-        target=_column(traffic.target, np.int32),
-        amount=_column(traffic.amount, np.int64),
-        fee_limit=_column(traffic.fee_limit, np.int64),
-        max_parts=_column(traffic.max_parts, np.int32),
-        mode=_column(directions.mode, np.int8),
-        priority=_column(directions.priority, np.int8),
-        first_hop=_column(directions.first_hop, np.int64),
-        route=_column(directions.edge, np.int32),
-        reason=np.full(count, OPEN, dtype=np.int8),
-        fee=np.zeros(count, dtype=np.int64),
-        attempts=np.zeros(count, dtype=np.int32),
-        failed_attempts=np.zeros(count, dtype=np.int32),
-        seconds=np.zeros(count),
-        given_up=np.full(count, OPEN, dtype=np.int8),
-        settled=np.zeros(count, dtype=np.int8),
-        active=np.zeros(count, dtype=np.int32),
-        sent=np.zeros(count, dtype=np.int64),
-        spent=np.zeros(count, dtype=np.int64),
-        arrived=np.zeros(count, dtype=np.int64),
-        held=np.full(count, NOTHING, dtype=np.int32),
-    )
-
-
-def _column(values: Numbers, kind: type[np.generic]) -> Numbers:
-    """The same array if it is of the one type that kernels are compiled for, else a copy."""
-    return cast(Numbers, np.require(values, kind, ["C", "W"]))
+    number = np.zeros((len(traffic), PAYMENT_COLUMNS), dtype=np.int64)
+    for column, values in (
+        (SENDER, traffic.source),
+        (RECEIVER, traffic.target),
+        (TOTAL, traffic.amount),
+        (FEE_LIMIT, traffic.fee_limit),
+        (MAX_PARTS, traffic.max_parts),
+        (MODE, directions.mode),
+        (PRIORITY, directions.priority),
+        (FIRST_HOP, directions.first_hop[:-1]),
+        (LAST_HOP, directions.first_hop[1:]),
+    ):
+        number[:, column] = values
+    number[:, [REASON, GIVEN_UP, HELD, LAST_TRIED]] = (OPEN, OPEN, NOTHING, NOTHING)
+    time = np.zeros((len(traffic), PAYMENT_TIMES))
+    time[:, AT] = traffic.at + start
+    time[:, DEADLINE] = time[:, AT] + traffic.timeout
+    time[:, HOLD] = traffic.hold
+    # Kernels are compiled for arrays that are in one piece and can be written to.
+    route = np.require(directions.edge, np.int32, ["C", "W"])
+    return Payments(number=number, time=time, route=route)
 
 
 def carry_over(
@@ -85,45 +115,39 @@ def carry_over(
 
     What their attempts and events name is renumbered in place.
     """
-    open_ones = np.flatnonzero((earlier.reason == OPEN) & (earlier.active > 0))
+    kept = np.flatnonzero((earlier.number[:, REASON] == OPEN) & (earlier.number[:, ACTIVE] > 0))
     waiting = int(events.use[0])
-    if not len(open_ones):
+    if not len(kept):
         # What still waits is about parts that came back long ago.
         events.use[0] = 0
         return payments, 0
-    place = np.full(len(earlier.at), NOTHING, dtype=np.int64)
-    place[open_ones] = np.arange(len(open_ones))
-    in_use = np.ones(len(attempts.payment), dtype=np.bool_)
-    free = int(attempts.free[0])
+    place = np.full(len(earlier.number), NOTHING, dtype=np.int64)
+    place[kept] = np.arange(len(kept))
+    in_use = np.ones(len(attempts.number), dtype=np.bool_)
+    free = int(attempts.use[0])
     while free != NOTHING:
         in_use[free] = False
-        free = int(attempts.following[free])
-    attempts.payment[in_use] = place[attempts.payment[in_use]]
-    attempts.line[:] = NOTHING
+        free = int(attempts.number[free, FOLLOWING])
+    attempts.number[in_use, PAYMENT] = place[attempts.number[in_use, PAYMENT]]
+    attempts.number[:, LINE] = NOTHING
     subject, kind = np.divmod(events.what[:waiting], EVENT_KINDS)
     of_payments = (kind == CONTINUE) | (kind == RELEASE)
     subject[of_payments] = place[subject[of_payments]]
     events.what[:waiting] = subject * EVENT_KINDS + kind
-    columns = {
-        name: np.concatenate([getattr(earlier, name)[open_ones], new])
-        for name, new in payments._asdict().items()
-        if name not in {"first_hop", "route"}
-    }
-    # The routes of earlier payments are laid already.
-    gone = np.zeros(len(open_ones), dtype=np.int64)
-    columns["first_hop"] = np.concatenate([gone, payments.first_hop])
-    columns["route"] = payments.route
-    return Payments(**columns), len(open_ones)
+    # The routes of earlier payments are in their attempts.
+    number = np.concatenate([earlier.number[kept], payments.number])
+    time = np.concatenate([earlier.time[kept], payments.time])
+    return Payments(number=number, time=time, route=payments.route), len(kept)
 
 
 def outcomes_of(payments: Payments, carried: int) -> Outcomes:
     """What became of all payments but the first `carried`."""
-    reason = payments.reason[carried:].copy()
-    reason[reason == OPEN] = UNRESOLVED
+    number = payments.number[carried:]
+    reason = number[:, REASON]
     return Outcomes(
-        reason=reason,
-        fee=payments.fee[carried:].copy(),
-        attempts=payments.attempts[carried:].copy(),
-        failed_attempts=payments.failed_attempts[carried:].copy(),
-        seconds=payments.seconds[carried:].copy(),
+        reason=np.where(reason == OPEN, UNRESOLVED, reason).astype(np.int8),
+        fee=number[:, FEE_PAID].copy(),
+        attempts=number[:, ATTEMPTS].astype(np.int32),
+        failed_attempts=number[:, FAILED_ATTEMPTS].astype(np.int32),
+        seconds=payments.time[carried:, TAKEN].copy(),
     )

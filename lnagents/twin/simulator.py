@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lnagents.twin.assembly import changing, make_state, no_traffic, replaced, with_room
+from lnagents.twin.assembly import (
+    changing,
+    make_state,
+    no_traffic,
+    replaced,
+    with_gossip,
+    with_room,
+)
 from lnagents.twin.commitment import AMOUNT, COUNT
 from lnagents.twin.directions import Directions
 from lnagents.twin.engine import NEEDS_ROOM, run
@@ -17,7 +24,7 @@ from lnagents.twin.memory import forget
 from lnagents.twin.network import POLICY_COLUMNS, FloatArray, Int64Array, Network
 from lnagents.twin.payments import carry_over, check_traffic, make_payments, outcomes_of
 from lnagents.twin.settings import TwinSettings
-from lnagents.twin.state import NEXT_PAYMENT, State, log_of, make_log
+from lnagents.twin.state import AT, NEXT_PAYMENT, TAKEN, State, log_of, make_log
 from lnagents.twin.traffic import AttemptLog, Outcomes, Traffic
 
 _LOGGED = 1024
@@ -97,7 +104,7 @@ class Twin:
     @property
     def flows(self) -> Int64Array:
         """[edges, FLOW_COLUMNS], the live counters: read them, and zero them when a round ends."""
-        return self._state.flows
+        return self._state.switch.flows
 
     def run(
         self,
@@ -125,14 +132,12 @@ class Twin:
         directions = directions or Directions.of(len(traffic))
         check_traffic(self._network, traffic, directions)
         state, start = self._state, self._now
+        desk = state.desk
         payments, carried = carry_over(
-            state.payments,
-            make_payments(traffic, directions, start),
-            state.attempts,
-            state.events,
+            desk.payments, make_payments(traffic, directions, start), desk.attempts, desk.events
         )
         log = make_log(_LOGGED if record else 0, recording=record)
-        state = state._replace(payments=payments, log=log)
+        state = state._replace(desk=desk._replace(payments=payments, log=log))
         state.cursor[NEXT_PAYMENT] = carried
         end = np.inf if until is None else start + until
         while run(state, end) == NEEDS_ROOM:
@@ -140,11 +145,11 @@ class Twin:
         self._state = state
         if until is not None:
             self._now = end
-        elif len(payments.at):
-            answered = payments.at + payments.seconds
+        elif len(payments.time):
+            answered = payments.time[:, AT] + payments.time[:, TAKEN]
             self._now = max(start, float(answered.max()))
         if record:
-            self._log = log_of(state.log, carried, start)
+            self._log = log_of(state.desk.log, carried, start)
         return outcomes_of(payments, carried)
 
     def advance(self, seconds: float) -> None:
@@ -175,34 +180,34 @@ class Twin:
             raise ValueError(f"policies: the shape is {rows.shape} for {len(chosen)} edges")
         if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self.flows)):
             raise ValueError("edges: names an edge that does not exist")
-        gossip = make_room(self._state.gossip, chosen, self._now)
+        gossip = make_room(self._state.mind.gossip, chosen, self._now)
         announce(gossip, chosen, rows, self._now)
-        self._state = self._state._replace(gossip=gossip)
+        self._state = with_gossip(self._state, gossip)
 
     def policies(self) -> Int64Array:
         """[edges, POLICY_COLUMNS], what is in force now at each edge's owner; a copy."""
-        return self._state.gossip.policy[: len(self.flows)].copy()
+        return self._state.mind.gossip.policy[: len(self.flows)].copy()
 
     def policies_seen(self, node: int) -> Int64Array:
         """[edges, POLICY_COLUMNS], what `node` goes by now: its own edges, else gossip; a copy."""
-        gossip = self._state.gossip
+        gossip = self._state.mind.gossip
         rows = np.empty(len(self.flows), dtype=np.int64)
         seen_rows(gossip, node, self._now, rows)
         return gossip.policy[rows]
 
     def balances(self) -> Int64Array:
         """[channels, 2], msat: what is each side's; HTLCs in flight belong to neither."""
-        return self._state.liquidity.balance.copy()
+        return self._state.switch.liquidity.balance.copy()
 
     def reported_balances(self) -> Int64Array:
         """[edges], msat: `local_balance` as the sending node's LND would report it."""
         result = np.empty(len(self.flows), dtype=np.int64)
-        reported_balances(self._state.liquidity, result)
+        reported_balances(self._state.switch.liquidity, result)
         return result
 
     def in_flight(self) -> Int64Array:
         """[edges], msat of the HTLCs that are on each edge now."""
-        return self._state.liquidity.pending[:, AMOUNT].copy()
+        return self._state.switch.liquidity.pending[:, AMOUNT].copy()
 
     def set_preferences(self, nodes: Iterable[int], preferences: FloatArray) -> None:
         """From now on `nodes` are agents that choose the next channel of payments `BY_HOP`.
@@ -223,7 +228,7 @@ class Twin:
             shares: [edges], 0 to 1: share of the capacity, and of the HTLC slots, below which a
                 forward without priority is refused (`TEMPORARY_CHANNEL_FAILURE`).
         """
-        self._state.agents.kept_free[:] = shares
+        self._state.switch.kept_free[:] = shares
 
     def set_nodes_down(self, nodes: Iterable[int]) -> None:
         """From now on exactly these nodes are off: they neither send, forward nor receive.
@@ -231,13 +236,13 @@ class Twin:
         An HTLC that reaches one of them is failed by the node before; what is settled or failed
         already comes back through them as if they were on.
         """
-        down = self._state.space.down
+        down = self._state.switch.down
         down[:] = False
         down[list(nodes)] = True
 
     def reset_memory(self) -> None:
         """Every node forgets what its payments taught it (mission control)."""
-        forget(self._state.memory)
+        forget(self._state.mind.memory)
 
     def snapshot(self) -> Snapshot:
         """A copy of all state; flows, agents' settings and time included."""
@@ -260,7 +265,10 @@ class Twin:
         Raises:
             AssertionError: naming the channel and the amounts.
         """
-        balance, pending = self._state.liquidity.balance, self._state.liquidity.pending
+        balance, pending = (
+            self._state.switch.liquidity.balance,
+            self._state.switch.liquidity.pending,
+        )
         total = balance.sum(axis=1) + pending[:, AMOUNT].reshape(-1, 2).sum(axis=1)
         wrong = np.flatnonzero((total != self._network.capacity) | (balance < 0).any(axis=1))
         if len(wrong):

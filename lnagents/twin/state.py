@@ -12,13 +12,13 @@ from lnagents.twin.events import Events
 from lnagents.twin.gossip import Gossip
 from lnagents.twin.kernel import kernel
 from lnagents.twin.memory import Memory
-from lnagents.twin.network import FloatArray, Int8Array, Int32Array, Int64Array
+from lnagents.twin.network import FloatArray, Int32Array, Int64Array
 from lnagents.twin.settings import SenderNumbers
-from lnagents.twin.space import MAX_HOPS, SearchSpace
+from lnagents.twin.space import MAX_HOPS, TIES, SearchSpace
 from lnagents.twin.traffic import AttemptLog
 
-# Columns of `State.flows`, one row per edge: what passed it, seen from the node that sends over it.
-# Names and units are those of `lnagents.model.view.ChannelFlow`.
+# Columns of `Switch.flows`, one row per edge: what passed it, seen from its source. Names and units
+# are those of `lnagents.model.view.ChannelFlow`.
 FORWARDED_IN = 0
 """msat of settled forwards that came *in* over this channel: the HTLC was on `edge ^ 1`."""
 FORWARDED_OUT = 1
@@ -38,198 +38,231 @@ NOTHING = -1
 OPEN = -1
 """The reason of a payment that has no answer yet; also: no reason to give up."""
 
+# Columns of `Payments.number`: what was asked for, and how it stands. Amounts are msat.
+SENDER = 0
+RECEIVER = 1
+TOTAL = 2
+FEE_LIMIT = 3
+MAX_PARTS = 4
+MODE = 5
+"""See `lnagents.twin.directions`."""
+PRIORITY = 6
+FIRST_HOP = 7
+LAST_HOP = 8
+"""Where in `Payments.route` the payment's edges begin and end."""
+REASON = 9
+"""Of the outcome; `OPEN` before there is one."""
+FEE_PAID = 10
+ATTEMPTS = 11
+FAILED_ATTEMPTS = 12
+GIVEN_UP = 13
+"""Why no attempt will be made any more; `OPEN` if one may."""
+HAS_SETTLED = 14
+"""1: at least one part has settled."""
+ACTIVE = 15
+"""Parts in flight."""
+SENT_OUT = 16
+"""What parts in flight and settled ones bring to the receiver."""
+SPENT = 17
+"""Fees of the same parts."""
+ARRIVED = 18
+"""What the receiver holds."""
+HELD = 19
+"""The newest attempt that the receiver holds, or `NOTHING`."""
+LAST_TRIED = 20
+"""The last of its own edges that an agent has tried for a payment by hop, or `NOTHING`."""
+PAYMENT_COLUMNS = 21
+
+# Columns of `Payments.time`, in seconds of virtual time.
+AT = 0
+DEADLINE = 1
+"""After it no attempt is made."""
+HOLD = 2
+"""How long the receiver keeps the payment."""
+TAKEN = 3
+"""From `AT` to the answer."""
+PAYMENT_TIMES = 4
+
+# Columns of `Attempts.number`.
+PAYMENT = 0
+HOPS = 1
+PLACE = 2
+"""How many edges the HTLC is on; the node that acts next is there."""
+FAILED_AT = 3
+CODE = 4
+LINE = 5
+"""In the log."""
+FOLLOWING = 6
+"""The next attempt of a list: of those that the receiver holds, or of the free ones."""
+ATTEMPT_COLUMNS = 7
+
+# Rows of `Attempts.hop`.
+EDGE = 0
+USED = 1
+"""The edge that the forwarder chose among parallel channels."""
+AMOUNT = 2
+EXPIRY = 3
+TRIED = 4
+"""The last edge that a forwarding agent tried there, or `NOTHING`."""
+HOP_ROWS = 5
+
 # Elements of `State.cursor`.
 NEXT_PAYMENT = 0
 """The next payment to start."""
-NEXT_DRAW = 1
-"""State of the random numbers."""
 
 
 class Payments(NamedTuple):
-    """One element per payment: what was asked for, and how it stands."""
+    """One row per payment."""
 
-    at: FloatArray
-    """Seconds of virtual time; when the payment starts."""
-    deadline: FloatArray
-    """After that no attempt is made."""
-    hold: FloatArray
-    source: Int32Array
-    target: Int32Array
-    amount: Int64Array
-    fee_limit: Int64Array
-    max_parts: Int32Array
-    mode: Int8Array
-    priority: Int8Array
-    first_hop: Int64Array
+    number: Int64Array
+    """[payments, PAYMENT_COLUMNS]."""
+    time: FloatArray
+    """[payments, PAYMENT_TIMES]."""
     route: Int32Array
-    """Edges; see `lnagents.twin.directions.Directions`."""
-    reason: Int8Array
-    """Of the outcome; `OPEN` before there is one."""
-    fee: Int64Array
-    """msat of what settled."""
-    attempts: Int32Array
-    failed_attempts: Int32Array
-    seconds: FloatArray
-    given_up: Int8Array
-    """Why no attempt will be made any more; `OPEN` if one may."""
-    settled: Int8Array
-    """1: at least one part has settled."""
-    active: Int32Array
-    """Parts in flight."""
-    sent: Int64Array
-    """msat that parts in flight and settled ones bring to the receiver."""
-    spent: Int64Array
-    """msat of fees of the same parts."""
-    arrived: Int64Array
-    """msat that the receiver holds."""
-    held: Int32Array
-    """The newest attempt that the receiver holds, or `NOTHING`."""
+    """Edges of payments by route; see `lnagents.twin.directions.Directions`."""
 
 
 class Attempts(NamedTuple):
-    """A pool of attempts in flight, one element or row each."""
+    """A pool of attempts in flight, one row each."""
 
-    payment: Int32Array
-    hops: Int32Array
-    place: Int32Array
-    """How many edges the HTLC is on; the node that acts next is there."""
-    failed_at: Int32Array
-    code: Int32Array
-    edge: Int32Array
-    """[attempts, MAX_HOPS], as planned."""
-    used: Int32Array
-    """[attempts, MAX_HOPS], as forwarders chose among parallel channels."""
-    amount: Int64Array
-    expiry: Int32Array
-    tried: Int32Array
-    """[attempts, MAX_HOPS], the last edge that an agent chose there, or `NOTHING`."""
-    line: Int64Array
-    """In the log."""
+    number: Int64Array
+    """[room, ATTEMPT_COLUMNS]."""
+    hop: Int64Array
+    """[room, HOP_ROWS, MAX_HOPS]."""
     expires: FloatArray
-    """When the receiver gives a part back, if others are still missing then."""
-    following: Int32Array
-    """The next attempt of a list: of those that the receiver holds, or of the free ones."""
-    free: Int64Array
-    """The first free element, and how many are free."""
+    """[room], when the receiver gives a part back if others are still missing then."""
+    use: Int64Array
+    """The first free row, and how many are free."""
 
 
 class Log(NamedTuple):
-    """Room for what `AttemptLog` will show; see there."""
+    """Room for what `AttemptLog` will show."""
 
-    payment: Int32Array
-    first_hop: Int64Array
-    edge: Int32Array
-    amount: Int64Array
-    expiry: Int32Array
-    code: Int32Array
-    failed_at: Int32Array
-    started: FloatArray
-    resolved: FloatArray
-    tied: NDArray[np.bool_]
+    number: Int64Array
+    """[attempts, 5]: payment, end of its hops, code, index of who refused, whether tied."""
+    time: FloatArray
+    """[attempts, 2]: started, resolved."""
+    hop: Int64Array
+    """[hops, 3]: edge, amount, expiry."""
     use: Int64Array
     """How many attempts and hops were written, and whether any shall be."""
 
 
+class Switch(NamedTuple):
+    """What nodes go by when they act on an HTLC."""
+
+    liquidity: Liquidity
+    policy: Int64Array
+    """Row e is in force at the source of edge e."""
+    down: NDArray[np.bool_]
+    """[nodes], which ones are off."""
+    edge_target: Int32Array
+    capacity: Int64Array
+    kept_free: FloatArray
+    """[edges], share of capacity and slots that only payments with priority may use."""
+    flows: Int64Array
+    """[edges, FLOW_COLUMNS]."""
+    random: Int64Array
+    """[1], see `draw`."""
+    height: int
+    """Of the chain."""
+    final_cltv_delta: int
+    """What receivers ask for, blocks."""
+
+
 class Timing(NamedTuple):
-    """`LatencySettings` and the chain's height as kernels take them."""
+    """`LatencySettings` as kernels take them, seconds."""
 
     forward: float
     settle: float
     fail: float
     hold_incomplete: float
-    at_once: bool
-    """Whether nothing but holding takes time."""
-    exhaustive: bool
-    """Whether to search routes as LND does, step by step."""
-    height: int
 
 
 class Agents(NamedTuple):
-    """What agents decided beside their policies."""
+    """How agents choose the next channel."""
 
     chooses: NDArray[np.bool_]
     """[nodes], whether a node chooses the next channel of payments by hop."""
     preference: FloatArray
     """[edges], the higher the earlier it is tried; -inf: never."""
-    kept_free: FloatArray
-    """[edges], share of capacity and slots that only payments with priority may use."""
+    start: Int64Array
+    """[nodes + 1]; node n has the edges `edge[start[n]]` to `edge[start[n + 1]]`."""
+    edge: Int32Array
+
+
+class Desk(NamedTuple):
+    """Payments and HTLCs under way."""
+
+    payments: Payments
+    attempts: Attempts
+    events: Events
+    log: Log
+    timing: Timing
+
+
+class Mind(NamedTuple):
+    """What senders know, and how they search."""
+
+    gossip: Gossip
+    memory: Memory
+    space: SearchSpace
+    channel_nodes: Int32Array
+    numbers: SenderNumbers
+    exhaustive: bool
+    """Whether to search routes as LND does, step by step."""
 
 
 class State(NamedTuple):
     """Everything."""
 
-    channel_nodes: Int32Array
-    liquidity: Liquidity
-    gossip: Gossip
-    memory: Memory
-    space: SearchSpace
-    payments: Payments
-    attempts: Attempts
-    events: Events
-    log: Log
+    switch: Switch
+    desk: Desk
+    mind: Mind
     agents: Agents
-    flows: Int64Array
-    used: Int32Array
-    """[MAX_HOPS], scratch: the edges of a payment that needs no time."""
     cursor: Int64Array
-    numbers: SenderNumbers
-    timing: Timing
+    used: Int32Array
+    """[MAX_HOPS], scratch: the edges that a payment that takes no time has used."""
 
 
 def make_attempts(room: int) -> Attempts:
     """An empty pool for `room` attempts."""
+    number = np.zeros((room, ATTEMPT_COLUMNS), dtype=np.int64)
+    number[:, FOLLOWING] = np.append(np.arange(1, room), NOTHING)
     return Attempts(
-        payment=np.zeros(room, dtype=np.int32),
-        hops=np.zeros(room, dtype=np.int32),
-        place=np.zeros(room, dtype=np.int32),
-        failed_at=np.zeros(room, dtype=np.int32),
-        code=np.zeros(room, dtype=np.int32),
-        edge=np.zeros((room, MAX_HOPS), dtype=np.int32),
-        used=np.zeros((room, MAX_HOPS), dtype=np.int32),
-        amount=np.zeros((room, MAX_HOPS), dtype=np.int64),
-        expiry=np.zeros((room, MAX_HOPS), dtype=np.int32),
-        tried=np.zeros((room, MAX_HOPS), dtype=np.int32),
-        line=np.full(room, NOTHING, dtype=np.int64),
-        expires=np.zeros(room),
-        following=np.append(np.arange(1, room, dtype=np.int32), np.int32(NOTHING)),
-        free=np.array([0, room], dtype=np.int64),
+        number=number,
+        hop=np.zeros((room, HOP_ROWS, MAX_HOPS), dtype=np.int64),
+        expires=np.full(room, np.inf),
+        use=np.array([0, room], dtype=np.int64),
     )
 
 
 def grown_attempts(attempts: Attempts) -> Attempts:
     """The same pool with twice the room; those in flight keep their numbers."""
-    count = len(attempts.payment)
+    count = len(attempts.number)
     bigger = make_attempts(2 * count)
-    for name, old in attempts._asdict().items():
-        if name != "free":
-            getattr(bigger, name)[:count] = old
-    # The new elements come first, then those that were free before.
-    bigger.following[-1] = attempts.free[0]
-    bigger.free[:] = (count, count + attempts.free[1])
+    bigger.number[:count] = attempts.number
+    bigger.hop[:count] = attempts.hop
+    bigger.expires[:count] = attempts.expires
+    # The new rows come first, then those that were free before.
+    bigger.number[-1, FOLLOWING] = attempts.use[0]
+    bigger.use[:] = (count, count + attempts.use[1])
     return bigger
 
 
 def make_log(attempts: int, *, recording: bool) -> Log:
     """An empty log with room for that many attempts."""
-    hops = attempts * 6 + MAX_HOPS
     return Log(
-        payment=np.zeros(attempts, dtype=np.int32),
-        first_hop=np.zeros(attempts + 1, dtype=np.int64),
-        edge=np.zeros(hops, dtype=np.int32),
-        amount=np.zeros(hops, dtype=np.int64),
-        expiry=np.zeros(hops, dtype=np.int32),
-        code=np.zeros(attempts, dtype=np.int32),
-        failed_at=np.zeros(attempts, dtype=np.int32),
-        started=np.zeros(attempts),
-        resolved=np.zeros(attempts),
-        tied=np.zeros(attempts, dtype=np.bool_),
+        number=np.zeros((attempts, 5), dtype=np.int64),
+        time=np.zeros((attempts, 2)),
+        hop=np.zeros((attempts * 6 + MAX_HOPS, 3), dtype=np.int64),
         use=np.array([0, 0, int(recording)], dtype=np.int64),
     )
 
 
 def grown_log(log: Log) -> Log:
     """The same log with twice the room."""
-    bigger = make_log(2 * len(log.payment), recording=bool(log.use[2]))
+    bigger = make_log(2 * len(log.number), recording=bool(log.use[2]))
     for old, new in zip(log, bigger, strict=True):
         new[: len(old)] = old
     return bigger
@@ -238,17 +271,18 @@ def grown_log(log: Log) -> Log:
 def log_of(log: Log, first_payment: int, start: float) -> AttemptLog:
     """What was written, with payments counted from `first_payment` and times from `start`."""
     attempts, hops = int(log.use[0]), int(log.use[1])
+    number, hop = log.number[:attempts], log.hop[:hops]
     return AttemptLog(
-        payment=log.payment[:attempts] - np.int32(first_payment),
-        first_hop=log.first_hop[: attempts + 1].copy(),
-        edge=log.edge[:hops].copy(),
-        amount=log.amount[:hops].copy(),
-        expiry=log.expiry[:hops].copy(),
-        code=log.code[:attempts].copy(),
-        failed_at=log.failed_at[:attempts].copy(),
-        started=log.started[:attempts] - start,
-        resolved=log.resolved[:attempts] - start,
-        tied=log.tied[:attempts].copy(),
+        payment=(number[:, 0] - first_payment).astype(np.int32),
+        first_hop=np.append(0, number[:, 1]),
+        edge=hop[:, 0].astype(np.int32),
+        amount=hop[:, 1].copy(),
+        expiry=hop[:, 2].astype(np.int32),
+        code=number[:, 2].astype(np.int32),
+        failed_at=number[:, 3].astype(np.int32),
+        started=log.time[:attempts, 0] - start,
+        resolved=log.time[:attempts, 1] - start,
+        tied=number[:, 4] != 0,
     )
 
 
@@ -257,35 +291,26 @@ def room_in_log(log: Log) -> bool:
     """Whether one attempt more can be written."""
     if log.use[2] == 0:
         return True
-    return bool(log.use[0] < len(log.payment) and log.use[1] + MAX_HOPS <= len(log.edge))
+    return bool(log.use[0] < len(log.number) and log.use[1] + MAX_HOPS <= len(log.hop))
 
 
 @kernel
-def write_attempt(
-    log: Log,
-    payment: int,
-    edges: Int32Array,
-    amounts: Int64Array,
-    expiries: Int32Array,
-    hops: int,
-    now: float,
-    tied: bool,
-) -> int:
-    """Write down an attempt that is sent; the line, for `write_result`."""
+def write_attempt(log: Log, space: SearchSpace, payment: int, hops: int, now: float) -> int:
+    """Write down an attempt along the route in `space`; the line, for `write_result`."""
     if log.use[2] == 0:
         return NOTHING
     line, first = log.use[0], log.use[1]
-    log.payment[line] = payment
     for hop in range(hops):
-        log.edge[first + hop] = edges[hop]
-        log.amount[first + hop] = amounts[hop]
-        log.expiry[first + hop] = expiries[hop]
-    log.first_hop[line] = first
-    log.first_hop[line + 1] = first + hops
-    log.started[line] = now
-    log.resolved[line] = np.inf
-    log.failed_at[line] = NOTHING
-    log.tied[line] = tied
+        log.hop[first + hop, 0] = space.route_edge[hop]
+        log.hop[first + hop, 1] = space.route_amount[hop]
+        log.hop[first + hop, 2] = space.route_expiry[hop]
+    log.number[line, 0] = payment
+    log.number[line, 1] = first + hops
+    log.number[line, 2] = 0
+    log.number[line, 3] = NOTHING
+    log.number[line, 4] = space.report[TIES] != 0
+    log.time[line, 0] = now
+    log.time[line, 1] = np.inf
     log.use[0] = line + 1
     log.use[1] = first + hops
     return int(line)
@@ -295,13 +320,19 @@ def write_attempt(
 def write_result(log: Log, line: int, code: int, failed_at: int, now: float) -> None:
     """Write down how an attempt ended."""
     if line != NOTHING:
-        log.code[line] = code
-        log.failed_at[line] = failed_at
-        log.resolved[line] = now
+        log.number[line, 2] = code
+        log.number[line, 3] = failed_at
+        log.time[line, 1] = now
 
 
 @kernel
-def draw(cursor: Int64Array) -> float:
+def draw(random: Int64Array) -> float:
     """A random number from [0, 1): Park and Miller's generator, the same on all machines."""
-    cursor[NEXT_DRAW] = cursor[NEXT_DRAW] * 48271 % 2147483647
-    return float(cursor[NEXT_DRAW] - 1) / 2147483646.0
+    random[0] = random[0] * 48271 % 2147483647
+    return float(random[0] - 1) / 2147483646.0
+
+
+@kernel
+def wide(number: int) -> int:
+    """The same number in 64 bits: for each other width of an argument, kernels compile anew."""
+    return number + 0
