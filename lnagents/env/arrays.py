@@ -60,6 +60,14 @@ class RoundArrays:
             self.channels[index], self.channel_mask[index], self.node[index], self.terms[index]
         )
 
+    def narrowed(self, channels: int) -> RoundArrays:
+        """Views in which agents have at most `channels` channels."""
+        if self.channel_mask.shape[1] == channels:
+            return self
+        return RoundArrays(
+            self.channels[:, :channels], self.channel_mask[:, :channels], self.node, self.terms
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActionArrays:
@@ -83,6 +91,16 @@ class ActionArrays:
             self.fees[index],
             None if self.preference is None else self.preference[index],
             None if self.reserved is None else self.reserved[index],
+        )
+
+    def narrowed(self, channels: int) -> ActionArrays:
+        """Views in which agents have at most `channels` channels."""
+        if self.fees.shape[1] == channels:
+            return self
+        return ActionArrays(
+            self.fees[:, :channels],
+            None if self.preference is None else self.preference[:, :channels],
+            None if self.reserved is None else self.reserved[:, :channels],
         )
 
 
