@@ -9,11 +9,11 @@ from lnagents.model.errors import WorkloadError
 from lnagents.model.units import Msat
 from lnagents.model.workload import draw_payments, parse_workload
 from lnagents.testbed.data import read_named
-from lnagents.twin.success_bound import success_bound
 from lnagents.twin.demand import draw_traffic, to_traffic
 from lnagents.twin.network import Network
 from lnagents.twin.settings import TwinSettings
 from lnagents.twin.simulator import Twin
+from lnagents.twin.success_bound import success_bound
 from lnagents.twin.traffic import Traffic
 
 

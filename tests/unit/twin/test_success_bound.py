@@ -12,12 +12,12 @@ from scipy import sparse
 from scipy.sparse.csgraph import maximum_flow
 
 from lnagents.model.workload import AmountSpec
-from lnagents.twin.success_bound import success_bound
 from lnagents.twin.demand import draw_traffic
 from lnagents.twin.generate import mainnet_like
 from lnagents.twin.network import Network
 from lnagents.twin.settings import CommitmentSettings, LatencySettings, TwinSettings
 from lnagents.twin.simulator import Twin
+from lnagents.twin.success_bound import success_bound
 from lnagents.twin.traffic import NO_LIMIT, Traffic
 
 SAT = 1_000
