@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lnagents.model.generate import Shape, generate_topology
+from lnagents.model.generate import Shape, Split, generate_topology
 from lnagents.model.topology import dump_topology
 
 app = typer.Typer(help="Make topology files.", no_args_is_help=True)
@@ -40,16 +40,17 @@ def sample(
     ],
     nodes: Annotated[int, typer.Option(help="How many nodes.")] = 10,
     seed: Annotated[int, typer.Option(help="The same seed gives the same part.")] = 0,
+    split: Annotated[
+        Split, typer.Option(help="How channels are split; only their ends know.")
+    ] = Split.UNIFORM,
     name: Annotated[str, typer.Option(help="Of the topology.")] = "sample",
 ) -> None:
-    """Print a connected part of a real network as YAML, for instance for `lnagents testbed up`.
-
-    Nobody but the two ends of a channel knows how it is split, so the balances are drawn.
-    """
+    """Print a connected part of a real network as YAML, for instance for `lnagents testbed up`."""
     from lnagents.evaluate.networks import find_network
     from lnagents.twin.announced import Selection
+    from lnagents.twin.balances import BalanceSettings
     from lnagents.twin.sample import sample as part_of
     from lnagents.twin.sample import to_topology
 
-    whole = find_network(network, Selection(seed=seed))
+    whole = find_network(network, Selection(seed=seed, balances=BalanceSettings(split)))
     typer.echo(dump_topology(to_topology(part_of(whole, nodes, seed), name)), nl=False)

@@ -9,10 +9,15 @@ import typer
 from rich.table import Table
 
 from lnagents.cli.output import JsonOption, console, error_console, print_json, run
+from lnagents.model.generate import Split
 from lnagents.model.units import format_msat
 
 app = typer.Typer(help="The simulated twin of a network.", no_args_is_help=True)
 
+SplitOption = Annotated[
+    Split,
+    typer.Option(help="How the channels of a public network are split; only their ends know."),
+]
 NetworkArgument = Annotated[
     str,
     typer.Argument(
@@ -54,9 +59,9 @@ def describe(
     console.print(
         f"{figures.nodes:,} nodes, {figures.channels:,} channels between {figures.pairs:,} pairs,"
         f" {format_msat(figures.capacity_sat * 1_000)};"
-        f" {figures.largest_component:,} nodes can reach each other"
-        f" ({figures.components:,} parts); {100 * figures.disabled_share:.0f} % of the directions"
-        f" are disabled, {100 * figures.inbound_fee_share:.0f} % of the others have inbound fees",
+        f" the largest of {figures.components:,} connected components has"
+        f" {figures.largest_component:,} nodes; {100 * figures.disabled_share:.0f} % of the"
+        f" directions are disabled, {100 * figures.inbound_fee_share:.0f} % of the others have inbound fees",
         highlight=False,
     )
     table = Table(box=None, pad_edge=False)
@@ -92,6 +97,7 @@ def run_payments(
     max_parts: Annotated[
         int, typer.Option(min=1, help="Parts that LND may split a payment into.")
     ] = 1,
+    split: SplitOption = Split.UNIFORM,
     bound: Annotated[
         bool,
         typer.Option(help="Also compute how much perfect knowledge could have delivered at most."),
@@ -102,8 +108,10 @@ def run_payments(
     from lnagents.evaluate.networks import find_network
     from lnagents.evaluate.twin_run import find_traffic, run_in_twin
     from lnagents.twin.announced import Selection
+    from lnagents.twin.balances import BalanceSettings
 
-    found = find_network(network, Selection(seed=seed))
+    selection = Selection(seed=seed, balances=BalanceSettings(split))
+    found = find_network(network, selection)
     traffic = find_traffic(found, workload, payments, seed, max_parts=max_parts)
     with error_console.status("Paying"):
         result = run_in_twin(found, traffic, seed=seed, bound=bound)

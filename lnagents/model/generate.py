@@ -30,6 +30,20 @@ Pair: TypeAlias = tuple[int, int]
 """Two nodes, by index, that share a channel."""
 
 
+class Split(str, Enum):
+    """How the capacity of channels is divided between their two sides, where nobody has said it."""
+
+    EVEN = "even"
+    """Half of the capacity."""
+    UNIFORM = "uniform"
+    """Any part of the capacity, all equally likely."""
+    BIMODAL = "bimodal"
+    """Near one of the ends: the density falls off exponentially from both, as LND's bimodal
+    estimator assumes (`routing/probability_bimodal.go`)."""
+    BETA = "beta"
+    """The part has the symmetric beta distribution."""
+
+
 class Shape(str, Enum):
     """How the nodes are joined."""
 

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
+from lnagents.model.generate import Split
 from lnagents.model.topology import OPENER_COSTS_SAT, RESERVE_FRACTION
 from lnagents.model.units import MSAT_PER_SAT, Msat
 from lnagents.twin.network import FloatArray, Int8Array, Int64Array
-
-
-class Split(str, Enum):
-    """Distribution of what the first side of a channel holds."""
-
-    EVEN = "even"
-    """Half of the capacity."""
-    UNIFORM = "uniform"
-    """Any part of the capacity, all equally likely."""
-    BIMODAL = "bimodal"
-    """Near one of the ends: the density falls off exponentially from both, as LND's bimodal
-    estimator assumes (`routing/probability_bimodal.go`)."""
-    BETA = "beta"
-    """The part has the symmetric beta distribution."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lnagents.model.generate import Split
 from lnagents.model.topology import OPENER_COSTS_SAT, RESERVE_FRACTION
 from lnagents.model.units import MSAT_PER_SAT
-from lnagents.twin.balances import BalanceSettings, Split
+from lnagents.twin.balances import BalanceSettings
 from lnagents.twin.components import components, in_largest_component
 from lnagents.twin.describe import describe
 from lnagents.twin.generate import barabasi_albert, mainnet_like

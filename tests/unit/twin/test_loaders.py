@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from lnagents.model.errors import TopologyError
-from lnagents.model.generate import Shape, generate_topology
+from lnagents.model.generate import Shape, Split, generate_topology
 from lnagents.model.topology import dump_topology, parse_topology
 from lnagents.twin.announced import Selection
-from lnagents.twin.balances import BalanceSettings, Split
+from lnagents.twin.balances import BalanceSettings
 from lnagents.twin.loaders import (
     from_topology,
     load_describegraph,
