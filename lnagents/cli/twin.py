@@ -60,8 +60,9 @@ def describe(
         f"{figures.nodes:,} nodes, {figures.channels:,} channels between {figures.pairs:,} pairs,"
         f" {format_msat(figures.capacity_sat * 1_000)};"
         f" the largest of {figures.components:,} connected components has"
-        f" {figures.largest_component:,} nodes; {100 * figures.disabled_share:.0f} % of the"
-        f" directions are disabled, {100 * figures.inbound_fee_share:.0f} % of the others have inbound fees",
+        f" {figures.largest_component:,} nodes;"
+        f" {100 * figures.disabled_share:.0f} % of the directions are disabled,"
+        f" {100 * figures.inbound_fee_share:.0f} % of the others have inbound fees",
         highlight=False,
     )
     table = Table(box=None, pad_edge=False)
