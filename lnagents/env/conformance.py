@@ -242,7 +242,7 @@ def check_many_payments(world: World) -> None:
     payments = []
     for index in range(20):
         source, destination = rng.sample(names, 2)
-        at = rng.random() * world.round_seconds / 2
+        at = index * world.round_seconds / 40
         amount = rng.randrange(1_000, 50_000) * MSAT_PER_SAT
         payments.append(RoundPayment(PaymentIntent(index, at, source, destination, amount)))
     held_before = _held(world)

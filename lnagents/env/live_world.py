@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
+from typing import Any, TypeVar
 
 from lnagents.env.live.loop import LoopThread
 from lnagents.env.live.network import LiveNetwork, Snapshot
@@ -24,6 +25,8 @@ ROUND_SECONDS = 2.0
 
 OVERTIME_SECONDS = 10.0
 """How long a round waits for payments that take longer than it should last."""
+
+Result = TypeVar("Result")
 
 _NUMBERS = itertools.count(1)
 
@@ -96,6 +99,13 @@ class LiveWorld:
     def testbed_name(self) -> str:
         """How `Testbed.attach` and the command line find the network."""
         return self._network.testbed.name
+
+    def with_testbed(self, action: Callable[[Testbed], Coroutine[Any, Any, Result]]) -> Result:
+        """What `action` makes of the testbed: faults, audits, logs.
+
+        world.with_testbed(lambda testbed: testbed.backend.kill(["carol"]))
+        """
+        return self._loop.run(action(self._network.testbed))
 
     @property
     def agents(self) -> Mapping[str, NodeKey]:

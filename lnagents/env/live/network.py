@@ -10,7 +10,15 @@ from dataclasses import dataclass, replace
 
 from lnagents.env.live.candidates import find_candidates
 from lnagents.env.live.forwarding import Community, Forwarder
-from lnagents.env.live.node import DOWN, QUIET_SECONDS, Ledger, LiveNode, change_policy, wait_quiet
+from lnagents.env.live.node import (
+    DOWN,
+    QUIET_SECONDS,
+    Ledger,
+    LiveNode,
+    change_policy,
+    wait_quiet,
+    within,
+)
 from lnagents.env.live.payments import Payments
 from lnagents.env.live.restore import Beginning, pay_back
 from lnagents.env.local_view import own_policy
@@ -250,6 +258,7 @@ class LiveNetwork:
                 if name not in self.nodes:
                     raise ValueError(f"no node {name!r} in testbed {self.testbed.name!r}")
         ends = time.monotonic() + round_seconds
+        await self._reconnect()
         await self._prepare_forwarders(any(payment.hop_by_hop for payment in payments))
         makers = Payments(self.nodes, frozenset(self._choosing), self._priority)
         outcomes = await makers.make(payments, round_seconds + overtime_seconds)
@@ -263,6 +272,27 @@ class LiveNetwork:
         await together(node.end_round() for node in self.agents.values())
         self._round, self._time = self._round + 1, time.time()
         return outcomes
+
+    async def _reconnect(self) -> None:
+        """Bring nodes together again of which one was away.
+
+        Left alone, LND may take minutes: both ends dial at once, it drops one of the connections,
+        and waits ever longer before it tries again.
+        """
+        by_key = {node.key: node for node in self.nodes.values()}
+        apart = {
+            frozenset((node.name, by_key[channel.peer].name))
+            for node in self.nodes.values()
+            for channel in node.known
+            if not channel.active and node.up and by_key[channel.peer].up
+        }
+
+        async def connect(one: str, other: str) -> None:
+            target = self.testbed.nodes[other]
+            with contextlib.suppress(LndError):
+                await within(self.nodes[one].client.connect_peer(target.key, target.peer_address))
+
+        await together(connect(*sorted(pair)) for pair in apart)
 
     async def _prepare_forwarders(self, hop_by_hop: bool) -> None:
         """Let agents decide on forwards where there is something to decide, and only there."""

@@ -23,8 +23,11 @@ from lnagents.model.payment import PaymentOutcome
 from lnagents.model.units import Msat, NodeKey, ShortChannelId
 from lnagents.model.view import ChannelFlow, NodeView
 
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 3.0
 """How long a node is waited for in a round; one that does not answer counts as down."""
+
+DOWN_SECONDS = 1.0
+"""How long one that was down is waited for."""
 
 WATCH_SECONDS = 30.0
 """How long the streams of a node may take to begin."""
@@ -47,18 +50,18 @@ DOWN = (NodeUnavailableError, NodeTimeoutError)
 Result = TypeVar("Result")
 
 
-async def within(coroutine: Coroutine[Any, Any, Result]) -> Result:
+async def within(coroutine: Coroutine[Any, Any, Result], seconds: float = ANSWER_SECONDS) -> Result:
     """The answer of a node.
 
     Raises:
-        NodeTimeoutError: not within `ANSWER_SECONDS`.
+        NodeTimeoutError: not within `seconds`.
         LndError: as the call raises it.
     """
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             return await coroutine
     except TimeoutError as exc:
-        raise NodeTimeoutError(f"no answer within {ANSWER_SECONDS:g} s") from exc
+        raise NodeTimeoutError(f"no answer within {seconds:g} s") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,8 @@ class LiveNode:
     async def look(self) -> None:
         """Ask for channels and gossip; a node that is down keeps what was known of it."""
         try:
-            channels, graph = await within(self._ask())
+            patience = ANSWER_SECONDS if self.up else DOWN_SECONDS
+            channels, graph = await within(self._ask(), patience)
         except DOWN:
             self.up = False
         else:
@@ -148,12 +152,11 @@ class LiveNode:
         return await self.client.channels(), await self.client.graph()
 
     async def end_round(self) -> None:
-        """Take what passed since the last round; call it when payments have come to rest."""
+        """Take what passed since the last round; call it right after `wait_quiet`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EVENTS_SECONDS):
                 while self.flows.under_way:  # noqa: ASYNC110 - events come by another task
                     await asyncio.sleep(0.005)
-        await self.look()
         self.passed = self.flows.take(self.known) if self.up else {}
 
     async def begin_episode(self) -> None:
@@ -220,11 +223,11 @@ async def change_policy(
 async def wait_quiet(nodes: Sequence[LiveNode], seconds: float) -> None:
     """Look until no node that is up has an HTLC under way, or `seconds` have passed."""
     end = time.monotonic() + seconds
+    asked = list(nodes)
     while True:
-        await asyncio.gather(*(node.look() for node in nodes))
-        at_rest = not any(
-            channel.pending_htlcs for node in nodes if node.up for channel in node.known
-        )
+        await asyncio.gather(*(node.look() for node in asked))
+        asked = [node for node in nodes if node.up]
+        at_rest = not any(channel.pending_htlcs for node in asked for channel in node.known)
         if at_rest or time.monotonic() > end:
             return
         await asyncio.sleep(POLL_SECONDS)
