@@ -3,15 +3,79 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lnagents.learn.config import LearnConfig
 
 
-def linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
-    """A linear layer, orthogonal weights times `gain`, no bias at first; no global randomness."""
+class NetworkSizes(Protocol):
+    """What the networks of channels are built from; `LearnConfig` is one."""
+
+    @property
+    def channel_features(self) -> tuple[str, ...]:
+        """Columns of a row."""
+
+    @property
+    def node_features(self) -> tuple[str, ...]:
+        """Columns of what belongs to the whole."""
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """What is decided for every row."""
+
+    @property
+    def hidden(self) -> int:
+        """Width of every hidden layer."""
+
+    @property
+    def initial_deviation(self) -> float:
+        """Standard deviation of exploration at the start."""
+
+    @property
+    def min_deviation(self) -> float:
+        """Its lower bound."""
+
+    @property
+    def max_deviation(self) -> float:
+        """Its upper bound."""
+
+
+class StackedLinear(nn.Module):
+    """A linear layer of their own for each of several agents, computed for all at once."""
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach() for layer in layers]))
+        self.bias = nn.Parameter(torch.stack([layer.bias.detach() for layer in layers]))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """[agents, …, inputs] to [agents, …, outputs]."""
+        flat = inputs.flatten(1, -2)
+        outputs = torch.baddbmm(self.bias.unsqueeze(1), flat, self.weight.transpose(1, 2))
+        return outputs.reshape(*inputs.shape[:-1], -1)
+
+
+Layer: TypeAlias = nn.Linear | StackedLinear
+
+
+def linear(
+    inputs: int, outputs: int, gain: float, generator: torch.Generator, copies: int = 0
+) -> Layer:
+    """A linear layer, orthogonal weights times `gain`, no bias at first; no global randomness.
+
+    With `copies` a stack of so many, each with weights of its own.
+    """
+    if copies:
+        return StackedLinear([_linear(inputs, outputs, gain, generator) for _ in range(copies)])
+    return _linear(inputs, outputs, gain, generator)
+
+
+def _linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
     # The constructor draws weights from the global generator; they are replaced below.
     with torch.random.fork_rng(devices=[]):
         layer = nn.Linear(inputs, outputs)
@@ -23,26 +87,58 @@ def linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) -
     return layer
 
 
+def join(layer: Layer, rows: Tensor, whole: Tensor) -> Tensor:
+    """`layer` of every row side by side with what belongs to the whole.
+
+    The whole's part is computed once, not for every row.
+
+    Args:
+        layer: its first inputs are those of a row.
+        rows: [batch, rows, row inputs].
+        whole: [batch, whole inputs].
+    """
+    width = rows.shape[-1]
+    if isinstance(layer, nn.Linear):
+        own = functional.linear(rows, layer.weight[:, :width])
+        common = functional.linear(whole, layer.weight[:, width:], layer.bias)
+    else:
+        weight = layer.weight.transpose(1, 2)
+        own = torch.bmm(rows.flatten(1, -2), weight[:, :width])
+        own = own.reshape(*rows.shape[:-1], -1)
+        common = torch.baddbmm(layer.bias.unsqueeze(1), whole.flatten(1, -2), weight[:, width:])
+        common = common.reshape(*whole.shape[:-1], -1)
+    return own + common.unsqueeze(-2)
+
+
 class SetEncoder(nn.Module):
     """DeepSets (Zaheer et al. 2017): each row alone, then the mean and the maximum of all.
 
     Gives an embedding per row and one of the whole. Every row goes through the same weights and
-    pooling does not know the order, so outputs follow a permutation of the rows.
+    pooling does not know the order, so outputs follow a permutation of the rows. Without row
+    features it is one layer of the whole.
     """
 
     def __init__(
-        self, row_features: int, whole_features: int, hidden: int, generator: torch.Generator
+        self,
+        row_features: int,
+        whole_features: int,
+        hidden: int,
+        generator: torch.Generator,
+        copies: int = 0,
     ) -> None:
         super().__init__()
         gain = math.sqrt(2.0)
-        self.rows = nn.Sequential(
-            linear(row_features, hidden, gain, generator),
-            nn.ReLU(),
-            linear(hidden, hidden, gain, generator),
-            nn.ReLU(),
-        )
+        self.rows: nn.Sequential | None = None
+        if row_features:
+            self.rows = nn.Sequential(
+                linear(row_features, hidden, gain, generator, copies),
+                nn.ReLU(),
+                linear(hidden, hidden, gain, generator, copies),
+                nn.ReLU(),
+            )
+            whole_features += 2 * hidden
         self.whole = nn.Sequential(
-            linear(2 * hidden + whole_features, hidden, gain, generator), nn.ReLU()
+            linear(whole_features, hidden, gain, generator, copies), nn.ReLU()
         )
 
     def forward(self, rows: Tensor, whole: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,11 +149,13 @@ class SetEncoder(nn.Module):
             whole: [batch, whole features].
             mask: [batch, rows], 1 for real rows, 0 for padding.
         """
+        if self.rows is None:
+            return rows, self.whole(whole)
         embedded = self.rows(rows) * mask.unsqueeze(-1)
-        count = mask.sum(1, keepdim=True).clamp(min=1.0)
-        mean = embedded.sum(1) / count
+        count = mask.sum(-1, keepdim=True).clamp(min=1.0)
+        mean = embedded.sum(-2) / count
         # Embeddings are not negative, so the zeros of padding never win where they should not.
-        top = embedded.amax(1) if embedded.shape[1] else torch.zeros_like(mean)
+        top = embedded.amax(-2) if embedded.shape[-2] else torch.zeros_like(mean)
         return embedded, self.whole(torch.cat((mean, top, whole), -1))
 
 
@@ -65,42 +163,48 @@ class ChannelActor(nn.Module):
     """A normal distribution per channel and action; its sample goes through tanh to be bounded.
 
     The last layer starts at zero, so a fresh actor's mean is 0: keep the fees that are set.
+    With `copies`, every agent has weights of its own, and tensors begin with [agents].
     """
 
-    def __init__(self, config: LearnConfig, generator: torch.Generator) -> None:
+    def __init__(self, config: NetworkSizes, generator: torch.Generator, copies: int = 0) -> None:
         super().__init__()
         hidden, actions = config.hidden, len(config.actions)
         self.encoder = SetEncoder(
-            len(config.channel_features), len(config.node_features), hidden, generator
+            len(config.channel_features), len(config.node_features), hidden, generator, copies
         )
         self.head = nn.Sequential(
-            linear(2 * hidden, hidden, math.sqrt(2.0), generator),
+            linear(2 * hidden, hidden, math.sqrt(2.0), generator, copies),
             nn.ReLU(),
-            linear(hidden, actions, 0.0, generator),
+            linear(hidden, actions, 0.0, generator, copies),
         )
-        self.log_deviation = nn.Parameter(
-            torch.full((actions,), math.log(config.initial_deviation))
-        )
+        shape = (copies, 1, 1, actions) if copies else (actions,)
+        self.log_deviation = nn.Parameter(torch.full(shape, math.log(config.initial_deviation)))
         self.least = math.log(config.min_deviation)
         self.most = math.log(config.max_deviation)
 
     def forward(self, rows: Tensor, whole: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [batch, rows, actions] and standard deviation [actions], before the bound."""
         embedded, context = self.encoder(rows, whole, mask)
-        spread = context.unsqueeze(1).expand(-1, rows.shape[1], -1)
-        mean = self.head(torch.cat((embedded, spread), -1))
+        first, *rest = self.head
+        mean = join(cast(Layer, first), embedded, context)
+        for layer in rest:
+            mean = layer(mean)
         return mean, self.log_deviation.clamp(self.least, self.most).exp()
 
 
 class ChannelCritic(nn.Module):
     """What the future is worth from here, in normalised units; starts at 0."""
 
-    def __init__(self, config: LearnConfig, generator: torch.Generator) -> None:
+    def __init__(self, config: NetworkSizes, generator: torch.Generator, copies: int = 0) -> None:
         super().__init__()
         self.encoder = SetEncoder(
-            len(config.channel_features), len(config.node_features), config.hidden, generator
+            len(config.channel_features),
+            len(config.node_features),
+            config.hidden,
+            generator,
+            copies,
         )
-        self.last = linear(config.hidden, 1, 0.0, generator)
+        self.last = linear(config.hidden, 1, 0.0, generator, copies)
 
     def forward(self, rows: Tensor, whole: Tensor, mask: Tensor) -> Tensor:
         """[batch]."""

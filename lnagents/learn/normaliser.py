@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+
+from lnagents.learn.networks import Layer
 
 DECAY = 0.9
 """Weight of the past at each update of the statistics."""
@@ -39,15 +40,19 @@ class ReturnNormaliser:
         variance = self.square_sum / self.weight - self.mean**2
         return max(math.sqrt(max(0.0, variance)), 1e-3 * max(1.0, abs(self.mean)))
 
-    def update(self, returns: Sequence[float], last: nn.Linear) -> None:
+    def update(self, returns: Sequence[float], last: Layer) -> None:
         """Take in `returns`; `last` is the layer that predicts them."""
+        count = len(returns)
+        squares = math.fsum(value * value for value in returns)
+        self.absorb(math.fsum(returns) / count, squares / count, last)
+
+    def absorb(self, mean: float, mean_square: float, last: Layer) -> None:
+        """Take in returns of which only their mean and their mean square are told."""
         first = not self.weight
         old_mean, old_deviation = self.mean, self.deviation
-        count = len(returns)
         share = 1.0 - DECAY
-        self.mean_sum = DECAY * self.mean_sum + share * math.fsum(returns) / count
-        squares = math.fsum(value * value for value in returns)
-        self.square_sum = DECAY * self.square_sum + share * squares / count
+        self.mean_sum = DECAY * self.mean_sum + share * mean
+        self.square_sum = DECAY * self.square_sum + share * mean_square
         self.weight = DECAY * self.weight + share
         if first:
             return
