@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 from lnagents.env.live.delegation import (
     BLOCK_PADDING,
@@ -28,9 +27,6 @@ from lnagents.model.errors import LndError, NodeUnavailableError, NoRouteError
 from lnagents.model.graph import LocalChannel, forwarding_fee
 from lnagents.model.payment import AttemptStatus, Route
 from lnagents.model.units import Msat, NodeKey, PaymentHash, ShortChannelId
-
-MAX_TRIES = 3
-"""Channels over which a forwarder tries to go on before it gives an HTLC back."""
 
 NEVER = float("-inf")
 """Preference of a channel that is not to be chosen."""
@@ -160,50 +156,32 @@ class Forwarder:
 
     # ---- The next channel
 
+    def by_preference(self, channels: Collection[LocalChannel]) -> list[LocalChannel]:
+        """What may be chosen: the most preferred first, of equals the one with the lowest id."""
+
+        def rank(channel: LocalChannel) -> tuple[float, ShortChannelId]:
+            return -self.preferences.get(channel.scid, 0.0), channel.scid
+
+        usable = [channel for channel in channels if channel.active]
+        return sorted((one for one in usable if rank(one)[0] < -NEVER), key=rank)
+
     async def _go_on(self, htlc: HeldHtlc, delegation: Delegation) -> HtlcAnswer:
-        channels = {one.scid: one for one in await within(self._node.client.channels())}
-        came_from = channels[htlc.incoming_scid].peer
-        tries = 0
-        for group in self._by_preference(channels.values(), htlc.incoming_scid):
-            while group and tries < MAX_TRIES:
-                route = await self._search(htlc, delegation, group, came_from)
-                if route is None:
-                    break
-                chosen = channels[route.hops[0].scid]
-                group.remove(chosen.scid)
-                if not await self._affordable(htlc, route, chosen):
-                    continue
-                tries += 1
+        channels = await within(self._node.client.channels())
+        came_from = next(one.peer for one in channels if one.scid == htlc.incoming_scid)
+        for channel in self.by_preference(channels):
+            if channel.scid == htlc.incoming_scid:
+                continue
+            route = await self._search(htlc, delegation, channel.scid, came_from)
+            if route is not None and await self._affordable(htlc, route, channel):
                 preimage = await self._pay(htlc, delegation, route)
                 if preimage:
                     return SettleHtlc(preimage)
         return FailHtlc()
 
-    def _by_preference(
-        self, channels: Collection[LocalChannel], incoming_scid: ShortChannelId
-    ) -> Iterator[list[ShortChannelId]]:
-        """Channels that are preferred alike, the most preferred first."""
-
-        def preference(channel: LocalChannel) -> float:
-            return self.preferences.get(channel.scid, 0.0)
-
-        usable = [
-            channel
-            for channel in channels
-            if channel.active and channel.scid != incoming_scid and preference(channel) > NEVER
-        ]
-        usable.sort(key=preference, reverse=True)
-        for _, group in groupby(usable, key=preference):
-            yield [channel.scid for channel in group]
-
     async def _search(
-        self,
-        htlc: HeldHtlc,
-        delegation: Delegation,
-        group: Sequence[ShortChannelId],
-        came_from: NodeKey,
+        self, htlc: HeldHtlc, delegation: Delegation, scid: ShortChannelId, came_from: NodeKey
     ) -> Route | None:
-        """What the node's own search finds by way of one of the channels."""
+        """What the node's own search finds by way of a channel."""
         try:
             routes = await within(
                 self._node.client.query_routes(
@@ -211,7 +189,7 @@ class Forwarder:
                     delegation.amount_msat,
                     fee_limit_msat=htlc.incoming_amount_msat - delegation.amount_msat,
                     final_cltv_delta=delegation.final_cltv_delta + BLOCK_PADDING,
-                    outgoing_scids=group,
+                    outgoing_scids=[scid],
                     ignored_nodes={came_from, *delegation.passed} - {delegation.destination},
                 )
             )

@@ -260,7 +260,7 @@ class LiveNetwork:
         ends = time.monotonic() + round_seconds
         await self._reconnect()
         await self._prepare_forwarders(any(payment.hop_by_hop for payment in payments))
-        makers = Payments(self.nodes, frozenset(self._choosing), self._priority)
+        makers = Payments(self.nodes, self._forwarders, frozenset(self._choosing), self._priority)
         outcomes = await makers.make(payments, round_seconds + overtime_seconds)
         await asyncio.sleep(max(0.0, ends - time.monotonic()))
         await wait_quiet(list(self.nodes.values()), QUIET_SECONDS)

@@ -8,11 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lnagents.env.live.delegation import BLOCK_PADDING, Delegation, delegate
+from lnagents.env.live.forwarding import Forwarder
 from lnagents.env.live.node import LiveNode, within
 from lnagents.env.world import MAX_PARTS, PAYMENT_TIMEOUT_SECONDS, RoundPayment
 from lnagents.model.errors import LnagentsError, NoRouteError
-from lnagents.model.payment import AttemptStatus, Invoice, PaymentOutcome, PaymentStatus
-from lnagents.model.units import Msat, NodeKey, PaymentHash
+from lnagents.model.payment import (
+    Attempt,
+    AttemptStatus,
+    Invoice,
+    PaymentOutcome,
+    PaymentStatus,
+    Route,
+)
+from lnagents.model.units import Msat, NodeKey, PaymentHash, ShortChannelId
 from lnagents.model.workload import fee_limit
 
 MAX_IN_FLIGHT = 32
@@ -31,11 +39,24 @@ class _Answer:
     reason: str
 
 
+_NO_ROUTE = _Answer(False, 0, 0, 0, "no_route")
+
+
+def _answer(attempt: Attempt, failed_before: int) -> _Answer:
+    """After the last attempt of a payment along routes of our own."""
+    if attempt.status is AttemptStatus.SETTLED:
+        return _Answer(True, attempt.route.fee_msat, failed_before + 1, failed_before, "")
+    reason = attempt.failure.code.name.lower() if attempt.failure is not None else "failed"
+    return _Answer(False, 0, failed_before + 1, failed_before + 1, reason)
+
+
 @dataclass(slots=True)
 class Payments:
     """Makes payments on a live network."""
 
     nodes: Mapping[str, LiveNode]
+    forwarders: Mapping[str, Forwarder]
+    """Of the agents, by name."""
     agents: frozenset[NodeKey]
     """Who goes on by itself with a payment that is routed hop by hop."""
     priority: set[PaymentHash]
@@ -93,36 +114,66 @@ class Payments:
         )
 
     async def _pay(self, payment: RoundPayment, invoice: Invoice, seconds: float) -> _Answer:
-        if payment.route is None and not payment.hop_by_hop:
-            return await self._by_node(payment, invoice, seconds)
+        if payment.route is not None:
+            return await self._by_route(payment, payment.route, invoice)
+        if payment.hop_by_hop:
+            return await self._by_hop(payment, invoice)
+        return await self._by_node(payment, invoice, seconds)
+
+    async def _by_route(self, payment: RoundPayment, route: Route, invoice: Invoice) -> _Answer:
+        """Along the nodes of a route, at the fees that the sender knows of now."""
         payer = self.nodes[payment.intent.source].client
-        route = payment.route
-        if route is None:
-            try:
-                found = await within(
-                    payer.query_routes(
-                        invoice.destination,
-                        invoice.amount_msat,
-                        fee_limit_msat=fee_limit(invoice.amount_msat),
-                        final_cltv_delta=invoice.final_cltv_delta + BLOCK_PADDING,
-                    )
+        try:
+            built = await within(
+                payer.build_route(
+                    invoice.amount_msat,
+                    [hop.target for hop in route.hops],
+                    final_cltv_delta=invoice.final_cltv_delta + BLOCK_PADDING,
+                    outgoing_scid=route.hops[0].scid,
+                    payment_addr=invoice.payment_addr,
                 )
-            except NoRouteError:
-                return _Answer(False, 0, 0, 0, "no_route")
-            route = found[0]
+            )
+        except NoRouteError:
+            return _NO_ROUTE
+        if built.fee_msat > fee_limit(invoice.amount_msat):
+            return _NO_ROUTE
+        return _answer(await payer.send_to_route(invoice.payment_hash, built), 0)
+
+    async def _by_hop(self, payment: RoundPayment, invoice: Invoice) -> _Answer:
+        """By the channels that the sender prefers, if it is an agent, as far as the next agent."""
+        payer = self.nodes[payment.intent.source]
         delegation = Delegation(
             destination=invoice.destination,
             payment_addr=invoice.payment_addr,
             amount_msat=invoice.amount_msat,
             final_cltv_delta=invoice.final_cltv_delta,
-            passed=(),
+            passed=(payer.key,) if payer.key in self.agents else (),
         )
-        sent = delegate(route, self.agents if payment.hop_by_hop else frozenset(), delegation)
-        attempt = await payer.send_to_route(invoice.payment_hash, sent)
-        if attempt.status is AttemptStatus.SETTLED:
-            return _Answer(True, sent.total_amount_msat - invoice.amount_msat, 1, 0, "")
-        reason = attempt.failure.code.name.lower() if attempt.failure is not None else "failed"
-        return _Answer(False, 0, 1, 1, reason)
+        choices: list[list[ShortChannelId]] = [[]]
+        if payer.key in self.agents:
+            channels = await within(payer.client.channels())
+            ranked = self.forwarders[payer.name].by_preference(channels)
+            choices = [[channel.scid] for channel in ranked]
+        answer = _NO_ROUTE
+        for outgoing_scids in choices:
+            try:
+                routes = await within(
+                    payer.client.query_routes(
+                        invoice.destination,
+                        invoice.amount_msat,
+                        fee_limit_msat=fee_limit(invoice.amount_msat),
+                        final_cltv_delta=invoice.final_cltv_delta + BLOCK_PADDING,
+                        outgoing_scids=outgoing_scids,
+                    )
+                )
+            except NoRouteError:
+                continue
+            sent = delegate(routes[0], self.agents, delegation)
+            attempt = await payer.client.send_to_route(invoice.payment_hash, sent)
+            answer = _answer(attempt, answer.attempts)
+            if answer.settled:
+                break
+        return answer
 
     async def _by_node(self, payment: RoundPayment, invoice: Invoice, seconds: float) -> _Answer:
         payer = self.nodes[payment.intent.source].client
