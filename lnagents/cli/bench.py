@@ -146,6 +146,54 @@ def fidelity(
         show_agreement(result)
 
 
+@app.command()
+def env(
+    graph: Annotated[
+        Path | None,
+        typer.Option(
+            help="A network's file, as for `twin describe`; without it, a Barabási-Albert network"
+            " of 100 nodes and 475 channels."
+        ),
+    ] = None,
+    agents: Annotated[int, typer.Option(min=1, help="Nodes with an agent.")] = 10,
+    payments: Annotated[int, typer.Option(min=1, help="In each round.")] = 50,
+    json_output: JsonOption = False,
+) -> None:
+    """What each layer above the twin costs: arrays for trainers, and the PettingZoo form."""
+    from lnagents.evaluate.bench_env import bench_env
+    from lnagents.twin.generate import barabasi_albert
+    from lnagents.twin.loaders import load_network
+
+    network = barabasi_albert(100, 1) if graph is None else load_network(graph)
+    if agents > network.nodes:
+        raise InputError("--agents", f"{agents} is more than the network's {network.nodes} nodes")
+    with error_console.status("Starting") as status:
+        result = bench_env(
+            network,
+            agents=agents,
+            payments_per_round=payments,
+            progress=lambda text: status.update(text),
+        )
+    if json_output:
+        print_json(result.to_json())
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("form", "payments/CPU-second", "of the twin's"):
+        table.add_column(title, justify="left" if title == "form" else "right")
+    for name, rate in (
+        ("the twin itself", result.twin),
+        ("arrays", result.array),
+        ("PettingZoo", result.pettingzoo),
+    ):
+        table.add_row(name, f"{rate:,.0f}", f"{rate / result.twin:.2f}")
+    console.print(table)
+    console.print(
+        f"{result.nodes} nodes, {result.channels} channels, {result.agents} agents,"
+        f" {result.payments_per_round} payments a round",
+        highlight=False,
+    )
+
+
 def _case_sets(names: list[str]) -> list[CaseSet]:
     from lnagents.evaluate.recording import CaseSet
 

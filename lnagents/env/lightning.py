@@ -216,10 +216,19 @@ class LightningEnv(ParallelEnv[str, AgentObservation, AgentAction]):
             self._infos(own),
         )
 
-    def _payments(self) -> RoundPayments:
+    @property
+    def episode(self) -> EpisodePayments:
+        """The payments of the episode under way.
+
+        Raises:
+            RuntimeError: there was none yet.
+        """
         if self._episode is None:
             raise RuntimeError("there is no episode under way: call reset()")
-        return self._episode.of_round(self._number)
+        return self._episode
+
+    def _payments(self) -> RoundPayments:
+        return self.episode.of_round(self._number)
 
     def _take(self, actions: Mapping[str, AgentAction]) -> None:
         """Gather the agents' actions; what is given for padding is not looked at."""

@@ -9,11 +9,12 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lnagents.env.world import RoundPayment
+from lnagents.env.world import MAX_PARTS, PAYMENT_TIMEOUT_SECONDS, RoundPayment
 from lnagents.model.errors import WorkloadError
 from lnagents.model.payment import Route
 from lnagents.model.workload import AmountSpec, PaymentIntent, Workload, draw_payments
-from lnagents.twin.demand import draw_amounts
+from lnagents.twin.demand import draw_amounts, fee_limits
+from lnagents.twin.traffic import Traffic
 
 TimeArray: TypeAlias = NDArray[np.float64]
 NodeArray: TypeAlias = NDArray[np.int32]
@@ -72,6 +73,20 @@ class RoundPayments:
     def special(self) -> bool:
         """Whether any payment is not simply left to its sender's LND."""
         return bool(self.routes) or bool(self.priority.any()) or bool(self.hop_by_hop.any())
+
+    def traffic(self, delay: float) -> Traffic:
+        """The same as the twin takes them, `delay` seconds later."""
+        count = len(self)
+        return Traffic(
+            at=self.at + delay,
+            source=self.source,
+            target=self.target,
+            amount=self.amount,
+            fee_limit=fee_limits(self.amount),
+            max_parts=np.full(count, MAX_PARTS, np.int32),
+            timeout=np.full(count, PAYMENT_TIMEOUT_SECONDS),
+            hold=np.zeros(count),
+        )
 
     def intent(self, index: int, names: tuple[str, ...]) -> PaymentIntent:
         """One payment as the network's nodes are told it; `names` are those of `World.nodes`."""

@@ -15,8 +15,6 @@ from lnagents.env.twin_candidates import find_candidates
 from lnagents.env.twin_rounds import TwinRounds
 from lnagents.env.twin_views import TwinViews, changed_policy, key_of, policy_of
 from lnagents.env.world import (
-    MAX_PARTS,
-    PAYMENT_TIMEOUT_SECONDS,
     ChannelTruth,
     RoundPayment,
 )
@@ -25,7 +23,6 @@ from lnagents.model.topology import Profile, Topology
 from lnagents.model.units import NodeKey, ShortChannelId
 from lnagents.model.view import NodeDecision, NodeView
 from lnagents.model.workload import PaymentIntent
-from lnagents.twin.demand import fee_limits
 from lnagents.twin.directions import BY_HOP, BY_LND, BY_ROUTE, Directions
 from lnagents.twin.loaders import from_topology
 from lnagents.twin.network import FloatArray, Int64Array, Network
@@ -40,7 +37,6 @@ from lnagents.twin.traffic import (
     TIMEOUT,
     UNRESOLVED,
     Outcomes,
-    Traffic,
 )
 
 REASONS = {
@@ -278,16 +274,7 @@ class TwinWorld:
         """The same for payments as arrays; one element of the outcomes per payment."""
         twin, times = self.twin, self.times
         twin.flows[:] = 0
-        traffic = Traffic(
-            at=payments.at + times.hear,
-            source=payments.source,
-            target=payments.target,
-            amount=payments.amount,
-            fee_limit=fee_limits(payments.amount),
-            max_parts=np.full(len(payments), MAX_PARTS, np.int32),
-            timeout=np.full(len(payments), PAYMENT_TIMEOUT_SECONDS),
-            hold=np.zeros(len(payments)),
-        )
+        traffic = payments.traffic(times.hear)
         outcomes = twin.run(traffic, directions=self._directions(payments), until=times.whole)
         count_payments(
             self.book,
