@@ -28,13 +28,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from lnagents.twin.kernel import kernel
+from lnagents.twin.kernel import inlined
 from lnagents.twin.labels import Query
 from lnagents.twin.memory import NOBODY, Memory
 from lnagents.twin.network import Int64Array
-from lnagents.twin.probability import KNOWN_GOOD, edge_probability
+from lnagents.twin.probability import KNOWN_GOOD
 from lnagents.twin.settings import Estimator, SenderNumbers
-from lnagents.twin.space import LOSS_STEPS, LOSSES, NO_WAY, UNIT, SearchSpace
+from lnagents.twin.space import LOSSES, NO_WAY, UNIT, SearchSpace
 
 BLIND = 0
 """Nothing is known: nodes are expanded by distance alone, as LND does it."""
@@ -68,7 +68,13 @@ class Bounds(NamedTuple):
     """The same near the receiver."""
 
 
-@kernel
+@inlined
+def blind_bounds() -> Bounds:
+    """The bounds of one who knows nothing."""
+    return Bounds(BLIND, 0.0, 0, 0, 0)
+
+
+@inlined
 def exact_loss(probability: float) -> int:
     """The loss of a probability."""
     if probability <= 0.0:
@@ -76,7 +82,7 @@ def exact_loss(probability: float) -> int:
     return min(int(-math.log(probability) / UNIT + _ROUNDING), LOSSES - 1)
 
 
-@kernel
+@inlined
 def pair_loss(
     space: SearchSpace,
     memory: Memory,
@@ -89,17 +95,10 @@ def pair_loss(
     """The least loss of sending the amount or more from one node to the next."""
     if memory.node_group[source] == NOBODY and source != query.sender:
         return untried
-    # A larger amount is never more likely to pass, nor is a smaller capacity.
-    probability = edge_probability(
-        memory, numbers, query.sender, source, target, query.amount, 0, query.now
-    )
-    if probability == 0.0:
-        return NO_WAY
-    loss: int = space.loss_of[int(probability * LOSS_STEPS)]
-    return loss
+    return 2
 
 
-@kernel
+@inlined
 def find_bounds(space: SearchSpace, memory: Memory, numbers: SenderNumbers, query: Query) -> Bounds:
     """Find out what is possible between sender and receiver, and near either of them.
 
@@ -114,7 +113,7 @@ def find_bounds(space: SearchSpace, memory: Memory, numbers: SenderNumbers, quer
         or limit >= LOSSES
     ):
         # A larger amount may be more likely to pass than a smaller one, or all is possible.
-        return Bounds(BLIND, 0.0, 0, 0, 0)
+        return blind_bounds()
     untried = exact_loss(numbers.hop_probability)
     loss, heap, reached = space.loss, space.loss_heap, space.reached
     best = NO_WAY
@@ -168,6 +167,8 @@ def find_bounds(space: SearchSpace, memory: Memory, numbers: SenderNumbers, quer
                             reached[side, -1] += 1
                             work += space.start[other + 1] - space.start[other]
                         loss[other, side] = there
+                        if node == query.sender:
+                            space.own_pair[other] = space.pair_back[pair]
                         waiting = _push(heap[side], waiting, (there << _NODE_BITS) | int(other))
                         best = min(best, there + loss[other, 1 - side])
         if forward:
@@ -187,16 +188,18 @@ def find_bounds(space: SearchSpace, memory: Memory, numbers: SenderNumbers, quer
     return Bounds(DIRECTED, scale, best, min(known_forward, last), min(known_backward, last))
 
 
-@kernel
+@inlined
 def clear_losses(space: SearchSpace) -> None:
     """Forget all losses."""
     for side in range(2):
         for index in range(space.reached[side, -1]):
-            space.loss[space.reached[side, index], side] = NO_WAY
+            node = space.reached[side, index]
+            space.loss[node, side] = NO_WAY
+            space.own_pair[node] = NOBODY
         space.reached[side, -1] = 0
 
 
-@kernel
+@inlined
 def _push(heap: Int64Array, waiting: int, entry: int) -> int:
     index = waiting
     while index > 0:
@@ -209,7 +212,7 @@ def _push(heap: Int64Array, waiting: int, entry: int) -> int:
     return waiting + 1
 
 
-@kernel
+@inlined
 def _pop(heap: Int64Array, waiting: int) -> int:
     waiting -= 1
     entry = heap[waiting]

@@ -10,7 +10,7 @@ from lnagents.twin.bounds import BACKWARD, DIRECTED, FORWARD, Bounds
 from lnagents.twin.commitment import Liquidity
 from lnagents.twin.forwarding import outbound_fee
 from lnagents.twin.gossip import Gossip, is_settled
-from lnagents.twin.kernel import kernel
+from lnagents.twin.kernel import inlined
 from lnagents.twin.labels import (
     NO_EDGE,
     Query,
@@ -43,6 +43,7 @@ from lnagents.twin.space import (
     push,
 )
 
+FINISHED = 0
 BEATEN = -1
 MARGIN = 1.5
 """msat: distances are cut to whole ones, so labels so near are still to be compared LND's way."""
@@ -55,7 +56,7 @@ _LARGEST_DISTANCE = 9e18
 """Above it LND takes a distance for infinite (`maxFloat` in `getProbabilityBasedDist`)."""
 
 
-@kernel
+@inlined
 def start_label(space: SearchSpace, query: Query, final_expiry: int) -> None:
     """Set the label from which a search starts: that of the receiver, who has got the amount."""
     label = space.label[-1]
@@ -66,7 +67,7 @@ def start_label(space: SearchSpace, query: Query, final_expiry: int) -> None:
     label[SIZE] = final_payload_size(query.amount, final_expiry)
 
 
-@kernel
+@inlined
 def expand(
     space: SearchSpace,
     gossip: Gossip,
@@ -120,7 +121,13 @@ def expand(
     untried = float(weight_here) + risk / numbers.hop_probability
     tried = float(weight_here) + risk / KNOWN_GOOD
     evaluated = 0
-    for pair in range(space.start[pivot], space.start[pivot + 1]):
+    first, end = space.start[pivot], space.start[pivot + 1]
+    # The sender first: what its route costs over this node limits all others.
+    own_pair = space.own_pair[pivot] if directed else NOBODY
+    if own_pair == NOBODY:
+        own_pair = first
+    for index in range(first, end):
+        pair = own_pair if index == first else (first if index == own_pair else index)
         source = space.pair_source[pair]
         if source == target and not circular:
             continue
@@ -227,7 +234,7 @@ def expand(
     return waiting, best
 
 
-@kernel
+@inlined
 def label_nodes(
     space: SearchSpace,
     gossip: Gossip,
@@ -237,11 +244,11 @@ def label_nodes(
     query: Query,
     bounds: Bounds,
     best: float,
-) -> bool:
+) -> int:
     """Label nodes, nearest first, until the sender's turn comes.
 
     Returns:
-        False if a label that counted as final was beaten: the labels are not LND's then.
+        `FINISHED`, or `BEATEN` if a label that counted as final was: the labels are not LND's then.
     """
     pivot = query.target
     row = len(space.distance)
@@ -261,7 +268,7 @@ def label_nodes(
             best,
         )
         if waiting == BEATEN:
-            return False
+            return BEATEN
         row = NOBODY
         key = 0.0
         while waiting > 0 and row == NOBODY:
@@ -272,13 +279,13 @@ def label_nodes(
                 # Of an earlier, worse label.
                 row = NOBODY
         if row == NOBODY or key > best or row == query.sender:
-            return True
+            return FINISHED
         pivot = row
         if bounds.kind == DIRECTED:
             space.final[row] = True
 
 
-@kernel
+@inlined
 def clear_labels(space: SearchSpace) -> None:
     """Forget all labels."""
     for index in range(space.touched[-1]):

@@ -35,12 +35,31 @@ def kernel(function: Function) -> Function:
     Raises:
         TypeError: the function does not say that it returns numbers, or nothing.
     """
+    return _compiled(function, inline=False)
+
+
+def inlined(function: Function) -> Function:
+    """A `kernel` that is always merged into those that call it.
+
+    For what is called once, or is a few instructions long: handing a state of many arrays over
+    takes a while.
+    """
+    return _compiled(function, inline=True)
+
+
+def _compiled(function: Function, *, inline: bool) -> Function:
     if not _returns_numbers(function):
         raise TypeError(f"{function.__qualname__}: a kernel returns numbers only")
     module = Path(function.__code__.co_filename)
     # Read when a function is decorated.
     vars(numba.config)["CACHE_DIR"] = str(_cache() / _digest(module))
-    options = {"cache": True, "nogil": True, "error_model": "numpy", "_nrt": False}
+    options: dict[str, object] = {
+        "cache": True,
+        "nogil": True,
+        "error_model": "numpy",
+        "forceinline": inline,
+        "_nrt": False,
+    }
     return cast(Function, numba.njit(**options)(function))  # type: ignore[call-overload]
 
 

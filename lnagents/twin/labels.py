@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lnagents.twin.commitment import Liquidity, sendable
 from lnagents.twin.forwarding import inbound_fee, outbound_fee
 from lnagents.twin.gossip import Gossip, seen_row
-from lnagents.twin.kernel import kernel
+from lnagents.twin.kernel import inlined, kernel
 from lnagents.twin.network import (
     DISABLED,
     MAX_HTLC,
@@ -57,7 +57,7 @@ class Query(NamedTuple):
     """Of a failed attempt, msat."""
 
 
-@kernel
+@inlined
 def attempt_cost(numbers: SenderNumbers, amount: int) -> float:
     """What it is worth to avoid a failed attempt, in msat."""
     default = float(numbers.attempt_cost + amount * numbers.attempt_cost_ppm // _MILLION)
@@ -65,21 +65,21 @@ def attempt_cost(numbers: SenderNumbers, amount: int) -> float:
     return default * (1 / (0.5 - preference / 2) - 1)
 
 
-@kernel
+@inlined
 def payload_size(amount: int, expiry: int) -> int:
     """Bytes that a forwarder's instructions take in the onion (`Hop.PayloadSize`)."""
     records = 2 * _RECORD_HEADER + _width(amount) + _width(expiry) + _CHANNEL_RECORD
     return records + 1 + _HMAC_SIZE
 
 
-@kernel
+@inlined
 def final_payload_size(amount: int, expiry: int) -> int:
     """The same of the receiver's, with the payment address of its invoice."""
     records = 3 * _RECORD_HEADER + 2 * _width(amount) + _width(expiry) + _PAYMENT_ADDRESS_SIZE
     return records + 1 + _HMAC_SIZE
 
 
-@kernel
+@inlined
 def _width(value: int) -> int:
     """Bytes of an integer without leading zeros (BOLT 1, `tu64`)."""
     width = 0
@@ -89,13 +89,13 @@ def _width(value: int) -> int:
     return width
 
 
-@kernel
+@inlined
 def capped_inbound_fee(policy: Int64Array, row: int, received: int, out_fee: int) -> int:
     """What a node asks for what comes in, in msat; its two fees together are never negative."""
     return max(inbound_fee(policy, row, received), -out_fee)
 
 
-@kernel
+@inlined
 def in_range(policy: Int64Array, row: int, capacity: int, amount: int) -> bool:
     """Whether a channel takes HTLCs of this amount, as far as gossip says."""
     most = policy[row, MAX_HTLC]
@@ -198,7 +198,7 @@ def choose_other(
             return chosen, sent, charged, time_lock, largest, tied
 
 
-@kernel
+@inlined
 def edge_weight(numbers: SenderNumbers, amount: int, fee: int, time_lock: int) -> int:
     """What an edge costs if all goes well, in msat: its fee and the risk of locked money."""
     return max(fee, 0) + amount * time_lock * numbers.risk_factor // _BILLION

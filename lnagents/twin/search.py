@@ -10,15 +10,25 @@ LND finds, not the optimum.
 
 from __future__ import annotations
 
-from lnagents.twin.bounds import BLIND, DIRECTED, HOPELESS, Bounds, clear_losses, find_bounds
+from lnagents.twin.bounds import DIRECTED, HOPELESS, blind_bounds, clear_losses, find_bounds
 from lnagents.twin.commitment import LEAST_HTLC, Liquidity, sendable
-from lnagents.twin.expansion import INFINITE, clear_labels, label_nodes, start_label
+from lnagents.twin.expansion import (
+    BEATEN,
+    FINISHED,
+    INFINITE,
+    clear_labels,
+    label_nodes,
+    start_label,
+)
 from lnagents.twin.gossip import Gossip
-from lnagents.twin.kernel import kernel
+from lnagents.twin.kernel import inlined, kernel
 from lnagents.twin.labels import BLOCK_PADDING, Query, attempt_cost
 from lnagents.twin.memory import Memory, load_sender
 from lnagents.twin.settings import SenderNumbers
 from lnagents.twin.space import AMOUNT, EDGE, EXPIRY, TIED, TIES, UNREACHED, SearchSpace
+
+_USUAL = 1.2
+"""Routes rarely cost more than this times the least that follows from their probability."""
 
 NO_PATH = -1
 """LND's `errNoPathFound`: it may still split the payment."""
@@ -79,28 +89,27 @@ def find_route(
     )
     space.report[:] = 0
     start_label(space, query, final_expiry)
-    done = False
+    bounds = blind_bounds()
     if not exhaustive:
         bounds = find_bounds(space, memory, numbers, query)
-        if bounds.kind == HOPELESS:
-            done = True
-        elif bounds.kind == DIRECTED:
-            done = label_nodes(space, gossip, liquidity, memory, numbers, query, bounds, INFINITE)
-        clear_losses(space)
-        if not done:
-            clear_labels(space)
-    if not done:
-        bounds = Bounds(BLIND, 0.0, 0, 0, 0)
-        label_nodes(space, gossip, liquidity, memory, numbers, query, bounds, INFINITE)
+    best = bounds.scale * _USUAL if bounds.kind == DIRECTED else INFINITE
+    while bounds.kind != HOPELESS:
+        code = label_nodes(space, gossip, liquidity, memory, numbers, query, bounds, best)
+        if code == FINISHED and (space.distance[sender] != UNREACHED or best == INFINITE):
+            break
+        clear_labels(space)
+        best = INFINITE
+        if code == BEATEN:
+            bounds = blind_bounds()
+    clear_losses(space)
     hops = take_route(space, query, final_expiry)
     clear_labels(space)
     return hops
 
 
-@kernel
+@inlined
 def check_balance(space: SearchSpace, liquidity: Liquidity, sender: int, amount: int) -> int:
     """Whether the sender's channels can send that much at all: 0, `NO_BALANCE` or `NO_PATH`."""
-    most = 0
     total = 0
     for pair in range(space.start[sender], space.start[sender + 1]):
         if space.down[space.pair_source[pair]]:
@@ -110,17 +119,16 @@ def check_balance(space: SearchSpace, liquidity: Liquidity, sender: int, amount:
         while True:
             least = max(1, liquidity.terms[edge >> 1, LEAST_HTLC])
             available = sendable(liquidity, edge, least)
-            most = max(most, available)
+            if available >= amount:
+                return 0
             total += available
             edge = liquidity.parallel[edge]
             if edge == first:
                 break
-    if total < amount:
-        return NO_BALANCE
-    return NO_PATH if most < amount else 0
+    return NO_BALANCE if total < amount else NO_PATH
 
 
-@kernel
+@inlined
 def take_route(space: SearchSpace, query: Query, final_expiry: int) -> int:
     """Follow the labels from the sender: the number of hops, or `NO_PATH`."""
     if space.distance[query.sender] == UNREACHED:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lnagents.twin.kernel import kernel
+from lnagents.twin.kernel import inlined
 from lnagents.twin.network import FloatArray, Int32Array, Int64Array, Network
 
 MAX_HOPS = 27
@@ -70,6 +70,8 @@ class SearchSpace(NamedTuple):
     """[pairs], the node from which the pair's edges come."""
     pair_edge: Int32Array
     """[pairs], the first of its edges."""
+    pair_back: Int32Array
+    """[pairs], the pair of the same two nodes in the other direction."""
     edge_target: Int32Array
     """[edges], the node that each edge leads to."""
     capacity: Int64Array
@@ -83,6 +85,8 @@ class SearchSpace(NamedTuple):
     label: Int64Array
     """[nodes + 1, LABEL_COLUMNS]; valid where `distance` is. The last row is where a search starts:
     the receiver's own row stays free, for payments in a circle."""
+    own_pair: Int32Array
+    """[nodes], the pair of the sender and a node, -1 if there is none."""
     final: NDArray[np.bool_]
     """[nodes], whether a directed search takes a node's label for final."""
     keys: FloatArray
@@ -123,6 +127,9 @@ def make_search_space(network: Network) -> SearchSpace:
     first = np.ones(len(order), dtype=np.bool_)
     first[1:] = (np.diff(source[order]) != 0) | (np.diff(target[order]) != 0)
     pair_edge = order[first]
+    # A pair's edges follow each other in `order`.
+    pair_of_edge = np.empty(len(order), dtype=np.int32)
+    pair_of_edge[order] = np.cumsum(first) - 1
     start = np.zeros(nodes + 1, dtype=np.int32)
     np.cumsum(np.bincount(target[pair_edge], minlength=nodes), out=start[1:])
     pairs = len(pair_edge)
@@ -132,12 +139,14 @@ def make_search_space(network: Network) -> SearchSpace:
         start=start,
         pair_source=source[pair_edge].astype(np.int32),
         pair_edge=pair_edge.astype(np.int32),
+        pair_back=pair_of_edge[pair_edge ^ 1].astype(np.int32),
         edge_target=target,
         capacity=network.capacity.copy(),
         down=np.zeros(nodes, dtype=np.bool_),
         distance=np.full(nodes, UNREACHED, dtype=np.int64),
         probability=np.ones(nodes + 1),
         label=np.zeros((nodes + 1, LABEL_COLUMNS), dtype=np.int64),
+        own_pair=np.full(nodes, -1, dtype=np.int32),
         final=np.zeros(nodes, dtype=np.bool_),
         keys=np.zeros(pairs + 1),
         queue=np.zeros(pairs + 1, dtype=np.int32),
@@ -156,7 +165,7 @@ def make_search_space(network: Network) -> SearchSpace:
     )
 
 
-@kernel
+@inlined
 def push(keys: FloatArray, queue: Int32Array, waiting: int, key: float, node: int) -> int:
     """Add an entry to the heap; returns how many are in it."""
     index = waiting
@@ -172,7 +181,7 @@ def push(keys: FloatArray, queue: Int32Array, waiting: int, key: float, node: in
     return waiting + 1
 
 
-@kernel
+@inlined
 def pop(keys: FloatArray, queue: Int32Array, waiting: int) -> int:
     """Take the first entry off the heap; returns how many are left."""
     waiting -= 1
