@@ -7,6 +7,7 @@ time passes, nothing can come between.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lnagents.model.payment import FailureCode
 from lnagents.twin.directions import BY_HOP, BY_LND
@@ -18,7 +19,6 @@ from lnagents.twin.kernel import kernel
 from lnagents.twin.memory import has_room
 from lnagents.twin.mission import GO_ON
 from lnagents.twin.network import Int32Array
-from lnagents.twin.search import NO_BALANCE, NO_PATH, find_route
 from lnagents.twin.session import (
     ARRIVE,
     CONTINUE,
@@ -27,10 +27,11 @@ from lnagents.twin.session import (
     RELEASE,
     SETTLE,
     SPARE_EVENTS,
-    end_failed,
-    end_settled,
+    end_attempt,
+    find_part,
     remember_failure,
     remember_success,
+    start_attempt,
     take_turn,
 )
 from lnagents.twin.space import MAX_HOPS, SearchSpace
@@ -44,13 +45,11 @@ from lnagents.twin.state import (
     EXPIRY,
     FAILED_AT,
     FAILED_ATTEMPTS,
-    FEE_LIMIT,
     FEE_PAID,
     FOLLOWING,
     HELD,
     HOLD,
     HOPS,
-    MAX_PARTS,
     MODE,
     NEXT_PAYMENT,
     NOTHING,
@@ -58,7 +57,6 @@ from lnagents.twin.state import (
     PLACE,
     PRIORITY,
     REASON,
-    RECEIVER,
     SENDER,
     TOTAL,
     USED,
@@ -71,13 +69,12 @@ from lnagents.twin.state import (
     write_attempt,
     write_result,
 )
-from lnagents.twin.steering import THINKING_TIME, choose_next
-from lnagents.twin.traffic import ERROR, INSUFFICIENT_BALANCE, NO_ROUTE, SETTLED
+from lnagents.twin.steering import choose
+from lnagents.twin.traffic import ERROR, SETTLED
 
 FINISHED = 0
 NEEDS_ROOM = 1
 """Some array is nearly full: let it grow and run on."""
-_SPLIT = 2
 
 _CHANNEL = int(FailureCode.TEMPORARY_CHANNEL_FAILURE)
 _MPP_TIMEOUT = int(FailureCode.MPP_TIMEOUT)
@@ -106,11 +103,8 @@ def run(state: State, until: float) -> int:
         if state.switch.down[number[payment, SENDER]]:
             number[payment, REASON] = ERROR
         elif at_once and time[payment, HOLD] == 0.0 and number[payment, MODE] == BY_LND:
-            outcome = _pay_at_once(state, payment, start)
-            if outcome == NEEDS_ROOM:
+            if _pay_at_once(state, payment, start) == NEEDS_ROOM:
                 return NEEDS_ROOM
-            if outcome == _SPLIT:
-                push(desk.events, start, CONTINUE, payment, True)
         else:
             push(desk.events, start, CONTINUE, payment, True)
         cursor[NEXT_PAYMENT] += 1
@@ -133,32 +127,19 @@ def _has_room_to_report(desk: Desk, mind: Mind) -> bool:
 
 @kernel
 def _pay_at_once(state: State, payment: int, now: float) -> int:
-    """Make a payment in one part, of which nothing takes time: attempt after attempt."""
+    """Make a payment that takes no time, attempt after attempt, unless it has to be split."""
     desk, mind, switch = state.desk, state.mind, state.switch
-    space, numbers = mind.space, mind.numbers
+    space = mind.space
     number = desk.payments.number[payment]
     while True:
         if not _has_room_to_report(desk, mind):
             return NEEDS_ROOM
-        hops = find_route(
-            space,
-            mind.gossip,
-            switch.liquidity,
-            mind.memory,
-            numbers,
-            number[SENDER],
-            number[RECEIVER],
-            number[TOTAL],
-            number[FEE_LIMIT],
-            switch.height,
-            now + THINKING_TIME,
-            mind.exhaustive,
-        )
+        hops, reason = find_part(mind, switch.liquidity, number, switch.height, now)
         if hops <= 0:
-            parts = min(number[MAX_PARTS], numbers.max_parts)
-            if hops == NO_PATH and parts > 1 and number[TOTAL] // 2 >= numbers.min_shard:
-                return _SPLIT
-            number[REASON] = INSUFFICIENT_BALANCE if hops == NO_BALANCE else NO_ROUTE
+            number[REASON] = reason
+            return FINISHED
+        if space.route_amount[hops - 1] < number[TOTAL]:
+            start_attempt(desk, switch, space, payment, hops, now)
             return FINISHED
         number[ATTEMPTS] += 1
         line = write_attempt(desk.log, space, payment, hops, now)
@@ -216,60 +197,65 @@ def _carry(
 @kernel
 def _happen(state: State, kind: int, subject: int, now: float) -> None:
     """Let one event happen."""
-    desk, switch = state.desk, state.switch
+    desk, switch, chooses = state.desk, state.switch, state.agents.chooses
     if kind == CONTINUE:
         take_turn(state, subject, now)
-    elif kind == ARRIVE:
-        row = desk.attempts.number[subject]
-        edge = desk.attempts.hop[subject, USED, row[PLACE] - 1]
-        if switch.down[switch.edge_target[edge]]:
-            _refuse(desk, subject, _NO_PEER, row[PLACE] - 1, now)
-        elif row[PLACE] == row[HOPS]:
-            _receive(desk, switch, subject, now)
-        else:
-            _forward(state, subject, now)
+        return
+    over, choosing = False, False
+    if kind == ARRIVE:
+        choosing = _arrive(desk, switch, chooses, subject, now)
     elif kind == SETTLE:
-        if _settle_back(desk, switch, subject, now):
-            end_settled(state, subject, now)
+        over = _settle_back(desk, switch, subject, now)
     elif kind == FAIL:
-        _fail_back(state, subject, now)
+        over, choosing = _fail_back(desk, switch, chooses, subject, now)
     elif kind == RELEASE:
         _release(desk, subject, now)
     elif kind == EXPIRE:
         _expire(desk, subject, now)
+    else:
+        over = True
+    if choosing:
+        payment, place = (
+            desk.attempts.number[subject, PAYMENT],
+            desk.attempts.number[subject, PLACE],
+        )
+        while True:
+            if choose(state, payment, subject, now) <= 0:
+                _refuse(desk, subject, _CHANNEL, place, now)
+                break
+            if _pass_on(desk, switch, subject, now) == ACCEPTED:
+                break
+    if over:
+        end_attempt(desk, state.mind, state.agents, subject, now)
 
 
 @kernel
-def _forward(state: State, attempt: int, now: float) -> None:
-    """The next forwarder acts on the HTLC."""
-    row = state.desk.attempts.number[attempt]
-    if _chooses(state, attempt):
-        if not _choose(state, attempt, now):
-            _refuse(state.desk, attempt, _CHANNEL, row[PLACE], now)
-        return
-    code = _pass_on(state.desk, state.switch, attempt, now)
-    if code != ACCEPTED:
-        _refuse(state.desk, attempt, code, row[PLACE], now)
-
-
-@kernel
-def _chooses(state: State, attempt: int) -> bool:
-    """Whether the forwarder that has the HTLC is an agent, and the payment one by hop."""
-    row = state.desk.attempts.number[attempt]
-    if state.desk.payments.number[row[PAYMENT], MODE] != BY_HOP:
-        return False
-    edge = state.desk.attempts.hop[attempt, USED, row[PLACE] - 1]
-    return bool(state.agents.chooses[state.switch.edge_target[edge]])
-
-
-@kernel
-def _choose(state: State, attempt: int, now: float) -> bool:
-    """The agent that has the HTLC sends it on over the first of its channels that takes it."""
-    place = state.desk.attempts.number[attempt, PLACE]
-    while choose_next(state, attempt, place, now):
-        if _pass_on(state.desk, state.switch, attempt, now) == ACCEPTED:
-            return True
+def _arrive(
+    desk: Desk, switch: Switch, chooses: NDArray[np.bool_], attempt: int, now: float
+) -> bool:
+    """The node that the HTLC has reached acts; whether it is an agent that has to choose first."""
+    row = desk.attempts.number[attempt]
+    edge = desk.attempts.hop[attempt, USED, row[PLACE] - 1]
+    if switch.down[switch.edge_target[edge]]:
+        _refuse(desk, attempt, _NO_PEER, row[PLACE] - 1, now)
+    elif row[PLACE] == row[HOPS]:
+        _receive(desk, switch, attempt, now)
+    elif _chooses(desk, switch, chooses, attempt):
+        return True
+    else:
+        code = _pass_on(desk, switch, attempt, now)
+        if code != ACCEPTED:
+            _refuse(desk, attempt, code, row[PLACE], now)
     return False
+
+
+@kernel
+def _chooses(desk: Desk, switch: Switch, chooses: NDArray[np.bool_], attempt: int) -> bool:
+    """Whether the forwarder that has the HTLC is an agent, and the payment one by hop."""
+    row = desk.attempts.number[attempt]
+    if desk.payments.number[row[PAYMENT], MODE] != BY_HOP:
+        return False
+    return bool(chooses[switch.edge_target[desk.attempts.hop[attempt, USED, row[PLACE] - 1]]])
 
 
 @kernel
@@ -289,6 +275,8 @@ def _pass_on(desk: Desk, switch: Switch, attempt: int, now: float) -> int:
     if code == ACCEPTED:
         hop[USED, place] = chosen
         row[PLACE] = place + 1
+        row[CODE] = ACCEPTED
+        row[FAILED_AT] = NOTHING
         push(desk.events, now + desk.timing.forward, ARRIVE, attempt, False)
     return code
 
@@ -375,19 +363,22 @@ def _settle_back(desk: Desk, switch: Switch, attempt: int, now: float) -> bool:
 
 
 @kernel
-def _fail_back(state: State, attempt: int, now: float) -> None:
-    """The failure comes back over one edge; an agent there may try another channel."""
-    desk = state.desk
+def _fail_back(
+    desk: Desk, switch: Switch, chooses: NDArray[np.bool_], attempt: int, now: float
+) -> tuple[bool, bool]:
+    """The failure comes back over one edge.
+
+    Returns:
+        Whether it is with the sender now, and whether it is with an agent that can choose again.
+    """
     row, hop = desk.attempts.number[attempt], desk.attempts.hop[attempt]
     place = row[PLACE] - 1
-    fail_hop(state.switch, hop[USED, place], hop[AMOUNT, place], place == 0)
+    fail_hop(switch, hop[USED, place], hop[AMOUNT, place], place == 0)
     row[PLACE] = place
     if place == 0:
-        end_failed(state, attempt, now)
-        return
-    if row[FAILED_AT] < row[HOPS] and _chooses(state, attempt):
-        if _choose(state, attempt, now):
-            return
-        row[CODE] = _CHANNEL
-        row[FAILED_AT] = place
+        return True, False
+    # What the receiver itself refuses is final.
+    if row[FAILED_AT] < row[HOPS] and _chooses(desk, switch, chooses, attempt):
+        return False, True
     push(desk.events, now + desk.timing.fail, FAIL, attempt, False)
+    return False, False

@@ -7,10 +7,11 @@ import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 import numba
 import platformdirs
+from numba.core.types import Integer, int64
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -60,7 +61,29 @@ def _compiled(function: Function, *, inline: bool) -> Function:
         "forceinline": inline,
         "_nrt": False,
     }
-    return cast(Function, numba.njit(**options)(function))  # type: ignore[call-overload]
+    compiled = numba.njit(**options)(function)  # type: ignore[call-overload]
+    if hasattr(compiled, "get_call_template"):
+        _widen_arguments(compiled)
+    return cast(Function, compiled)
+
+
+def _widen_arguments(compiled: Any) -> None:
+    """Take every whole number that another kernel passes as 64 bits, constants included.
+
+    Otherwise numba compiles once more for each width, and for each constant that is passed.
+    """
+    resolve = compiled.get_call_template
+
+    def widened(kind: Any) -> Any:
+        plain = getattr(kind, "literal_type", kind)
+        return int64 if isinstance(plain, Integer) else plain
+
+    def resolve_widened(arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return resolve(
+            tuple(map(widened, arguments)), {name: widened(kind) for name, kind in named.items()}
+        )
+
+    compiled.get_call_template = resolve_widened
 
 
 def _returns_numbers(function: Callable[..., object]) -> bool:

@@ -8,14 +8,18 @@ route is left, the time is over, or a failure is final.
 
 from __future__ import annotations
 
+from lnagents.twin.commitment import Liquidity
 from lnagents.twin.directions import BY_HOP, BY_ROUTE
 from lnagents.twin.events import push
 from lnagents.twin.forwarding import ACCEPTED
 from lnagents.twin.gossip import learn_update
 from lnagents.twin.htlcs import brings_policy, set_out
 from lnagents.twin.kernel import kernel
+from lnagents.twin.labels import BLOCK_PADDING
 from lnagents.twin.mission import GO_ON, report_failure, report_success
+from lnagents.twin.network import Int64Array
 from lnagents.twin.search import NO_BALANCE, find_route
+from lnagents.twin.space import SearchSpace
 from lnagents.twin.state import (
     ACTIVE,
     AMOUNT,
@@ -49,14 +53,16 @@ from lnagents.twin.state import (
     TOTAL,
     TRIED,
     USED,
+    Agents,
     Desk,
     Mind,
     State,
+    Switch,
     wide,
     write_attempt,
     write_result,
 )
-from lnagents.twin.steering import THINKING_TIME, choose_first, lay_route
+from lnagents.twin.steering import THINKING_TIME, choose, lay_route
 from lnagents.twin.traffic import ERROR, INSUFFICIENT_BALANCE, NO_ROUTE, SETTLED, TIMEOUT
 
 # Kinds of events; the subject is an attempt, or a payment where named.
@@ -71,6 +77,8 @@ EXPIRE = 4
 """The receiver has waited long enough for other parts."""
 RELEASE = 5
 """The receiver of a payment, all of whose parts it holds, settles."""
+END = 6
+"""An attempt is over, and its sender knows."""
 
 SPARE_EVENTS = 8
 """That one event may push, apart from those of a payment's parts."""
@@ -79,7 +87,8 @@ SPARE_EVENTS = 8
 @kernel
 def take_turn(state: State, payment: int, now: float) -> None:
     """The sender makes one attempt more, waits for those in flight, or has its answer."""
-    payments = state.desk.payments
+    desk, mind, switch = state.desk, state.mind, state.switch
+    payments = desk.payments
     number = payments.number[payment]
     if number[REASON] != OPEN:
         return
@@ -88,16 +97,18 @@ def take_turn(state: State, payment: int, now: float) -> None:
     if now >= payments.time[payment, DEADLINE] and (number[GIVEN_UP] == OPEN or number[ACTIVE] > 0):
         number[GIVEN_UP] = TIMEOUT
     if number[SENT_OUT] < number[TOTAL] and number[GIVEN_UP] == OPEN and number[HAS_SETTLED] == 0:
-        if number[MODE] == BY_ROUTE:
-            hops = lay_route(state, payment, now) if number[ATTEMPTS] == 0 else 0
-            reason = NO_ROUTE if number[ATTEMPTS] == 0 else ERROR
-        elif number[MODE] == BY_HOP and state.agents.chooses[number[SENDER]]:
-            hops = choose_first(state, payment, now)
+        if number[MODE] == BY_ROUTE and number[ATTEMPTS] > 0:
+            hops, reason = 0, ERROR
+        elif number[MODE] == BY_ROUTE:
+            last_expiry = switch.height + switch.final_cltv_delta + BLOCK_PADDING
+            hops = lay_route(payments, mind.gossip, mind.space, payment, last_expiry, now)
             reason = NO_ROUTE
+        elif number[MODE] == BY_HOP and state.agents.chooses[number[SENDER]]:
+            hops, reason = choose(state, payment, NOTHING, now), NO_ROUTE
         else:
-            hops, reason = _choose_route(state, payment, now)
+            hops, reason = find_part(mind, switch.liquidity, number, switch.height, now)
         if hops > 0:
-            _start_attempt(state, payment, hops, now)
+            start_attempt(desk, switch, mind.space, payment, hops, now)
             return
         number[GIVEN_UP] = reason
     if number[ACTIVE] == 0:
@@ -106,13 +117,14 @@ def take_turn(state: State, payment: int, now: float) -> None:
 
 
 @kernel
-def _choose_route(state: State, payment: int, now: float) -> tuple[int, int]:
-    """Find a route for as much as possible of what remains.
+def find_part(
+    mind: Mind, liquidity: Liquidity, number: Int64Array, height: int, now: float
+) -> tuple[int, int]:
+    """Find a route for as much as possible of what remains of a payment, whose row is `number`.
 
     Returns:
         The hops, if there is a route; else not above 0, and the reason to give up.
     """
-    mind, number = state.mind, state.desk.payments.number[payment]
     numbers = mind.numbers
     parts = min(number[MAX_PARTS], numbers.max_parts)
     if number[MODE] == BY_HOP:
@@ -122,14 +134,14 @@ def _choose_route(state: State, payment: int, now: float) -> tuple[int, int]:
         hops = find_route(
             mind.space,
             mind.gossip,
-            state.switch.liquidity,
+            liquidity,
             mind.memory,
             numbers,
             number[SENDER],
             number[RECEIVER],
             amount,
             max(0, number[FEE_LIMIT] - number[SPENT]),
-            state.switch.height,
+            height,
             now + THINKING_TIME,
             mind.exhaustive,
         )
@@ -143,17 +155,18 @@ def _choose_route(state: State, payment: int, now: float) -> tuple[int, int]:
 
 
 @kernel
-def _start_attempt(state: State, payment: int, hops: int, now: float) -> None:
+def start_attempt(
+    desk: Desk, switch: Switch, space: SearchSpace, payment: int, hops: int, now: float
+) -> None:
     """Send an HTLC along the route that is in the search space."""
-    desk, space = state.desk, state.mind.space
     attempts, number = desk.attempts, desk.payments.number[payment]
     attempt = attempts.use[0]
-    attempts.use[0] = attempts.number[attempt, FOLLOWING]
+    row = attempts.number[attempt]
+    attempts.use[0] = row[FOLLOWING]
     attempts.use[1] -= 1
-    attempts.number[attempt, PAYMENT] = payment
-    attempts.number[attempt, HOPS] = hops
-    attempts.number[attempt, PLACE] = 0
-    attempts.number[attempt, LINE] = write_attempt(desk.log, space, payment, hops, now)
+    row[PAYMENT] = payment
+    row[HOPS] = hops
+    row[LINE] = write_attempt(desk.log, space, payment, hops, now)
     for hop in range(hops):
         attempts.hop[attempt, EDGE, hop] = space.route_edge[hop]
         attempts.hop[attempt, USED, hop] = space.route_edge[hop]
@@ -165,56 +178,55 @@ def _start_attempt(state: State, payment: int, hops: int, now: float) -> None:
     number[ACTIVE] += 1
     number[SENT_OUT] += last
     number[SPENT] += first - last
-    code = set_out(state.switch, wide(space.route_edge[0]), first, space.route_expiry[0])
+    code = set_out(switch, wide(space.route_edge[0]), first, wide(space.route_expiry[0]))
+    row[CODE] = code
+    row[FAILED_AT] = NOTHING if code == ACCEPTED else 0
     if code == ACCEPTED:
-        attempts.number[attempt, PLACE] = 1
+        row[PLACE] = 1
         push(desk.events, now + desk.timing.forward, ARRIVE, attempt, False)
         if number[SENT_OUT] < number[TOTAL]:
             push(desk.events, now, CONTINUE, payment, True)
     else:
-        attempts.number[attempt, CODE] = code
-        attempts.number[attempt, FAILED_AT] = 0
-        end_failed(state, attempt, now)
+        row[PLACE] = 0
+        push(desk.events, now, END, attempt, True)
 
 
 @kernel
-def end_settled(state: State, attempt: int, now: float) -> None:
-    """The preimage has reached the sender."""
-    desk, space = state.desk, state.mind.space
-    payment, hops = desk.attempts.number[attempt, PAYMENT], desk.attempts.number[attempt, HOPS]
-    number = desk.payments.number[payment]
-    _recall_route(desk, state.mind, attempt)
-    known = hops
-    if number[MODE] == BY_HOP:
-        # What an agent chose on the way is not the sender's to know.
-        for hop in range(hops - 1, -1, -1):
-            if state.agents.chooses[state.switch.edge_target[space.route_edge[hop] ^ 1]]:
-                known = hop
-    if known > 0:
-        remember_success(state.mind, number[SENDER], known, now)
-    number[HAS_SETTLED] = 1
-    number[FEE_PAID] += space.route_amount[0] - space.route_amount[hops - 1]
-    write_result(desk.log, desk.attempts.number[attempt, LINE], ACCEPTED, NOTHING, now)
-    _leave(desk, attempt, now)
-
-
-@kernel
-def end_failed(state: State, attempt: int, now: float) -> None:
-    """A failure has reached the sender: learn from it."""
-    desk, space = state.desk, state.mind.space
-    row = desk.attempts.number[attempt]
+def end_attempt(desk: Desk, mind: Mind, agents: Agents, attempt: int, now: float) -> None:
+    """The preimage or a failure has reached the sender, who learns from it."""
+    row, space = desk.attempts.number[attempt], mind.space
     hops, code, failed_at = row[HOPS], row[CODE], row[FAILED_AT]
-    number = desk.payments.number[row[PAYMENT]]
-    _recall_route(desk, state.mind, attempt)
-    if number[MODE] != BY_HOP or not state.agents.chooses[number[SENDER]]:
-        reason = remember_failure(state.mind, number[SENDER], hops, failed_at, code, now)
-        if reason != GO_ON:
-            number[GIVEN_UP] = reason
-    number[FAILED_ATTEMPTS] += 1
-    number[SENT_OUT] -= space.route_amount[hops - 1]
-    number[SPENT] -= space.route_amount[0] - space.route_amount[hops - 1]
+    payment = row[PAYMENT]
+    number = desk.payments.number[payment]
+    sender = number[SENDER]
+    known = hops
+    for hop in range(hops - 1, -1, -1):
+        edge = desk.attempts.hop[attempt, EDGE, hop]
+        space.route_edge[hop] = edge
+        space.route_amount[hop] = desk.attempts.hop[attempt, AMOUNT, hop]
+        # What an agent chose on the way is not the sender's to know.
+        if number[MODE] == BY_HOP and agents.chooses[space.edge_target[edge ^ 1]]:
+            known = hop
+    fee = space.route_amount[0] - space.route_amount[hops - 1]
+    if code == ACCEPTED:
+        number[HAS_SETTLED] = 1
+        number[FEE_PAID] += fee
+        if known > 0:
+            remember_success(mind, sender, known, now)
+    else:
+        number[FAILED_ATTEMPTS] += 1
+        number[SENT_OUT] -= space.route_amount[hops - 1]
+        number[SPENT] -= fee
+        if known > 0:
+            reason = remember_failure(mind, sender, hops, failed_at, code, now)
+            if reason != GO_ON:
+                number[GIVEN_UP] = reason
     write_result(desk.log, row[LINE], code, failed_at, now)
-    _leave(desk, attempt, now)
+    number[ACTIVE] -= 1
+    row[FOLLOWING] = desk.attempts.use[0]
+    desk.attempts.use[0] = attempt
+    desk.attempts.use[1] += 1
+    push(desk.events, now, CONTINUE, payment, True)
 
 
 @kernel
@@ -257,23 +269,3 @@ def remember_failure(
         code,
         now,
     )
-
-
-@kernel
-def _recall_route(desk: Desk, mind: Mind, attempt: int) -> None:
-    """Write an attempt's route back into the search space."""
-    for hop in range(desk.attempts.number[attempt, HOPS]):
-        mind.space.route_edge[hop] = desk.attempts.hop[attempt, EDGE, hop]
-        mind.space.route_amount[hop] = desk.attempts.hop[attempt, AMOUNT, hop]
-
-
-@kernel
-def _leave(desk: Desk, attempt: int, now: float) -> None:
-    """An attempt is over; its payment's sender takes the next turn."""
-    attempts = desk.attempts
-    payment = attempts.number[attempt, PAYMENT]
-    desk.payments.number[payment, ACTIVE] -= 1
-    attempts.number[attempt, FOLLOWING] = attempts.use[0]
-    attempts.use[0] = attempt
-    attempts.use[1] += 1
-    push(desk.events, now, CONTINUE, payment, True)

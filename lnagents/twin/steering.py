@@ -12,12 +12,11 @@ import numpy as np
 
 from lnagents.twin.commitment import MAX_HTLCS, Liquidity
 from lnagents.twin.forwarding import inbound_fee, outbound_fee
-from lnagents.twin.gossip import seen_row
+from lnagents.twin.gossip import Gossip, seen_row
 from lnagents.twin.kernel import kernel
-from lnagents.twin.labels import BLOCK_PADDING
 from lnagents.twin.network import TIME_LOCK_DELTA
 from lnagents.twin.search import NO_PATH, find_route
-from lnagents.twin.space import MAX_HOPS, TIES
+from lnagents.twin.space import MAX_HOPS, TIES, SearchSpace
 from lnagents.twin.state import (
     AMOUNT,
     EDGE,
@@ -28,13 +27,15 @@ from lnagents.twin.state import (
     LAST_HOP,
     LAST_TRIED,
     NOTHING,
-    PAYMENT,
+    PLACE,
     RECEIVER,
     SENDER,
     TOTAL,
     TRIED,
     USED,
     Agents,
+    Attempts,
+    Payments,
     State,
     wide,
 )
@@ -46,98 +47,120 @@ routing/probability_bimodal.go)."""
 
 
 @kernel
-def lay_route(state: State, payment: int, now: float) -> int:
+def lay_route(
+    payments: Payments,
+    gossip: Gossip,
+    space: SearchSpace,
+    payment: int,
+    last_expiry: int,
+    now: float,
+) -> int:
     """Write the route that an agent decided on into the search space, with amounts and expiries.
 
     What forwarders take is reckoned with the policies that the sender knows (LND's `newRoute`).
+    `last_expiry` is the receiver's.
 
     Returns:
         The number of hops, or `NO_PATH` if it is too long or too expensive.
     """
-    number, space, gossip = state.desk.payments.number, state.mind.space, state.mind.gossip
-    first, hops = number[payment, FIRST_HOP], number[payment, LAST_HOP] - number[payment, FIRST_HOP]
+    number = payments.number[payment]
+    first, hops = number[FIRST_HOP], number[LAST_HOP] - number[FIRST_HOP]
     if hops > MAX_HOPS:
         return NO_PATH
-    sender, amount = number[payment, SENDER], number[payment, TOTAL]
-    expiry = state.switch.height + state.switch.final_cltv_delta + BLOCK_PADDING
-    route = state.desk.payments.route
+    amount, expiry = number[TOTAL], last_expiry
     for hop in range(hops - 1, -1, -1):
-        edge = wide(route[first + hop])
+        edge = wide(payments.route[first + hop])
         space.route_edge[hop] = edge
         space.route_amount[hop] = amount
         space.route_expiry[hop] = expiry
         if hop > 0:
-            row = seen_row(gossip, sender, edge, now)
+            row = seen_row(gossip, number[SENDER], edge, now)
             fee = outbound_fee(gossip.policy, row, amount)
-            back = seen_row(gossip, sender, wide(route[first + hop - 1]) ^ 1, now)
-            fee += inbound_fee(gossip.policy, back, amount + fee)
+            back = wide(payments.route[first + hop - 1]) ^ 1
+            row_back = seen_row(gossip, number[SENDER], back, now)
+            fee += inbound_fee(gossip.policy, row_back, amount + fee)
             amount += max(0, fee)
             expiry += gossip.policy[row, TIME_LOCK_DELTA]
     space.report[TIES] = 0
-    if amount - number[payment, TOTAL] > number[payment, FEE_LIMIT]:
+    if amount - number[TOTAL] > number[FEE_LIMIT]:
         return NO_PATH
     return int(hops)
 
 
 @kernel
-def choose_first(state: State, payment: int, now: float) -> int:
-    """Route an agent's own payment over the next edge that it prefers: the hops, or `NO_PATH`."""
-    number = state.desk.payments.number
-    node = number[payment, SENDER]
+def choose(state: State, payment: int, attempt: int, now: float) -> int:
+    """The agent that holds an HTLC, or is about to send one, takes the next edge it prefers.
+
+    The route found over it is in the search space, and from the HTLC's place on in the attempt.
+
+    Args:
+        state: of everything.
+        payment: by hop.
+        attempt: the HTLC; `NOTHING`: the agent is the sender.
+        now: seconds.
+
+    Returns:
+        How many hops the route from the agent on has, or `NO_PATH` if it has tried all it can.
+    """
+    switch, mind, agents = state.switch, state.mind, state.agents
+    liquidity, policy = switch.liquidity, switch.policy
+    number = state.desk.payments.number[payment]
+    node, edge_in, place, delivered = number[SENDER], NOTHING, 0, number[TOTAL]
+    if attempt != NOTHING:
+        row, hop = state.desk.attempts.number[attempt], state.desk.attempts.hop[attempt]
+        place = row[PLACE]
+        edge_in = hop[USED, place - 1]
+        node = wide(switch.edge_target[edge_in])
+        delivered = hop[AMOUNT, row[HOPS] - 1]
     while True:
-        edge = _next_preferred(state.agents, node, number[payment, LAST_TRIED])
+        tried = number[LAST_TRIED] if attempt == NOTHING else hop[TRIED, place]
+        edge = _next_preferred(agents, node, tried)
         if edge == NOTHING:
             return NO_PATH
-        number[payment, LAST_TRIED] = edge
-        hops = _route_over(
-            state,
-            edge,
-            number[payment, RECEIVER],
-            number[payment, TOTAL],
-            number[payment, FEE_LIMIT],
-            now,
+        budget = number[FEE_LIMIT]
+        if attempt == NOTHING:
+            number[LAST_TRIED] = edge
+        else:
+            hop[TRIED, place] = edge
+            fee = outbound_fee(policy, edge, delivered)
+            fee += inbound_fee(policy, edge_in ^ 1, delivered + fee)
+            budget = hop[AMOUNT, place - 1] - delivered - max(0, fee)
+        if budget < 0 or edge ^ 1 == edge_in or switch.down[switch.edge_target[edge]]:
+            continue
+        _swap_others(liquidity, agents, node, edge)
+        hops = find_route(
+            mind.space,
+            mind.gossip,
+            liquidity,
+            mind.memory,
+            mind.numbers,
+            node,
+            number[RECEIVER],
+            delivered,
+            budget,
+            switch.height,
+            now + THINKING_TIME,
+            mind.exhaustive,
         )
-        if hops > 0:
+        _swap_others(liquidity, agents, node, edge)
+        if hops > 0 and place + hops <= MAX_HOPS:
+            if attempt != NOTHING:
+                _replace_rest(state.desk.attempts, mind.space, attempt, hops)
             return hops
 
 
 @kernel
-def choose_next(state: State, attempt: int, place: int, now: float) -> bool:
-    """A forwarding agent puts its next choice in place of the rest of an attempt's route.
-
-    False: it has tried all that it can.
-    """
-    attempts, policy = state.desk.attempts, state.switch.policy
-    hop = attempts.hop[attempt]
-    payment = attempts.number[attempt, PAYMENT]
-    edge_in = hop[USED, place - 1]
-    node = wide(state.switch.edge_target[edge_in])
-    receiver = state.desk.payments.number[payment, RECEIVER]
-    delivered = hop[AMOUNT, attempts.number[attempt, HOPS] - 1]
-    while True:
-        edge = _next_preferred(state.agents, node, hop[TRIED, place])
-        if edge == NOTHING:
-            return False
-        hop[TRIED, place] = edge
-        if edge >> 1 == edge_in >> 1:
-            continue
-        fee = outbound_fee(policy, edge, delivered)
-        fee += inbound_fee(policy, edge_in ^ 1, delivered + fee)
-        budget = hop[AMOUNT, place - 1] - delivered - max(0, fee)
-        if budget < 0:
-            continue
-        hops = _route_over(state, edge, receiver, delivered, budget, now)
-        if hops > 0 and place + hops <= MAX_HOPS:
-            break
-    space = state.mind.space
+def _replace_rest(attempts: Attempts, space: SearchSpace, attempt: int, hops: int) -> None:
+    """Put the route in the search space in place of the rest of an attempt's."""
+    row, hop = attempts.number[attempt], attempts.hop[attempt]
+    place = row[PLACE]
     for further in range(hops):
         hop[EDGE, place + further] = space.route_edge[further]
         hop[AMOUNT, place + further] = space.route_amount[further]
         hop[EXPIRY, place + further] = space.route_expiry[further]
         if further > 0:
             hop[TRIED, place + further] = NOTHING
-    attempts.number[attempt, HOPS] = place + hops
-    return True
+    row[HOPS] = place + hops
 
 
 @kernel
@@ -160,34 +183,6 @@ def _before(agents: Agents, edge: int, other: int) -> bool:
     if agents.preference[edge] != agents.preference[other]:
         return bool(agents.preference[edge] > agents.preference[other])
     return edge < other
-
-
-@kernel
-def _route_over(
-    state: State, edge: int, receiver: int, amount: int, budget: int, now: float
-) -> int:
-    """Search a route to the receiver that begins with one edge: its hops, or not above 0."""
-    switch, mind, agents = state.switch, state.mind, state.agents
-    node = wide(switch.edge_target[edge ^ 1])
-    if switch.down[switch.edge_target[edge]]:
-        return NO_PATH
-    _swap_others(switch.liquidity, agents, node, edge)
-    hops = find_route(
-        mind.space,
-        mind.gossip,
-        switch.liquidity,
-        mind.memory,
-        mind.numbers,
-        node,
-        receiver,
-        amount,
-        budget,
-        switch.height,
-        now + THINKING_TIME,
-        mind.exhaustive,
-    )
-    _swap_others(switch.liquidity, agents, node, edge)
-    return hops
 
 
 @kernel
