@@ -20,6 +20,12 @@ FloatArray: TypeAlias = NDArray[np.float32]
 
 Seen = TypeVar("Seen")
 
+_LOG_RATE = math.log1p(10_000)
+_LOG_BASE_FEE = math.log1p(10_000)
+_LOG_MONEY = math.log1p(1_000_000)
+_LOG_COUNT = math.log1p(100)
+_LOG_PERCENT = math.log1p(100)
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -44,32 +50,38 @@ def rows(features: Sequence[Feature[Seen]], seen: Sequence[Seen]) -> FloatArray:
 
 def log_scale(value: float, top: float) -> float:
     """0 for 0, 1 for `top`, logarithmic between and beyond; never negative."""
-    return math.log1p(max(0.0, value)) / math.log1p(top)
+    return against(value, math.log1p(top))
+
+
+def against(value: float, log_top: float) -> float:
+    """The same with log(1 + top) for `top`."""
+    # Most flows of a quiet round are 0, and logarithms are what encoding spends its time on.
+    return math.log1p(value) / log_top if value > 0.0 else 0.0
 
 
 def rate_scale(rate: Ppm) -> float:
     """A fee rate: 0 for 0 ppm, 1 for 10,000 ppm (1 %), 1.5 for the most that there is."""
-    return log_scale(rate, 10_000)
+    return against(rate, _LOG_RATE)
 
 
 def base_fee_scale(fee: Msat) -> float:
     """A fee per payment: 0 for 0, 1 for 10,000 msat."""
-    return log_scale(fee, 10_000)
+    return against(fee, _LOG_BASE_FEE)
 
 
 def money_scale(amount: Msat) -> float:
     """Money earned or spent in a round: 0 for 0, 1 for 1,000 sat."""
-    return log_scale(amount, 1_000_000)
+    return against(amount, _LOG_MONEY)
 
 
 def count_scale(count: int) -> float:
     """How often something happened in a round: 0 for never, 1 for 100 times."""
-    return log_scale(count, 100)
+    return against(count, _LOG_COUNT)
 
 
 def flow_scale(amount: Msat, capacity: Msat) -> float:
     """Volume against capacity: 0 for none, 1 for the whole capacity; fine for small flows."""
-    return log_scale(100.0 * amount / capacity, 100) if capacity > 0 else 0.0
+    return against(100.0 * amount / capacity, _LOG_PERCENT) if capacity > 0 else 0.0
 
 
 def share(part: float, rest: float, otherwise: float) -> float:

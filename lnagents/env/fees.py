@@ -24,6 +24,8 @@ from lnagents.model.view import ChannelDecision, ChannelView, NodeDecision, Node
 SPAN = 100.0
 """An action of 1 asks for this many times the fee that was found, -1 for that part of it."""
 
+_LOG_SPAN = math.log(SPAN)
+
 MAX_STEP = 2.0
 """Largest factor by which a fee moves in one round."""
 
@@ -103,10 +105,12 @@ def moved_fee(
         high: the most.
         min_change: share of `current` + `offset` from which a change within bounds is worth it.
     """
-    wanted = (found + offset) * math.pow(SPAN, min(1.0, max(-1.0, level)))
     near = current + offset
-    near_enough = min(near * MAX_STEP, max(near / MAX_STEP, wanted))
-    moved = min(high, max(low, round(near_enough) - offset))
+    moved = low
+    if low < high:
+        wanted = (found + offset) * math.exp(_LOG_SPAN * min(1.0, max(-1.0, level)))
+        near_enough = min(near * MAX_STEP, max(near / MAX_STEP, wanted))
+        moved = min(high, max(low, round(near_enough) - offset))
     outside = current < low or current > high
     return moved if outside or abs(moved - current) >= min_change * near else current
 

@@ -21,6 +21,7 @@ from lnagents.env.encoding import (
 )
 from lnagents.env.features import (
     FloatArray,
+    against,
     base_fee_scale,
     count_scale,
     flow_scale,
@@ -59,6 +60,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 DoubleArray: TypeAlias = NDArray[np.float64]
 
 for _function in (
+    against,
     log_scale,
     rate_scale,
     base_fee_scale,
@@ -82,6 +84,10 @@ FEES_PAID = 3
 """msat, of what settled."""
 COUNT_COLUMNS = 4
 
+# Elements of `AgentChannels.into_rate` that are no rates.
+_OFF = -1
+_DIFFERS = -2
+
 
 class AgentChannels(NamedTuple):
     """Who decides, and about which edges; never changes."""
@@ -101,7 +107,11 @@ class AgentChannels(NamedTuple):
     into_first: Int64Array
     """[nodes + 1]; into node n lead `into_first[n]` to `into_first[n + 1]`."""
     into: Int32Array
-    """[edges]."""
+    """[edges], grouped by target."""
+    into_source: Int32Array
+    """[edges], the source of each edge of `into`."""
+    into_rate: Int64Array
+    """[edges], working memory: what each edge of `into` charges, see `_look_up_rates`."""
     source: Int32Array
     """[edges]."""
     rates: Int64Array
@@ -119,6 +129,7 @@ def agent_channels(network: Network, nodes: Int32Array) -> AgentChannels:
     np.cumsum(np.bincount(agent_of[source[own]], minlength=len(nodes)), out=first[1:])
     into_first = np.zeros(network.nodes + 1, np.int64)
     np.cumsum(np.bincount(target, minlength=network.nodes), out=into_first[1:])
+    into = np.argsort(target, kind="stable").astype(np.int32)
     return AgentChannels(
         node=np.asarray(nodes, np.int32),
         agent_of=agent_of,
@@ -127,7 +138,9 @@ def agent_channels(network: Network, nodes: Int32Array) -> AgentChannels:
         target=target[own],
         capacity=network.capacity[own >> 1],
         into_first=into_first,
-        into=np.argsort(target, kind="stable").astype(np.int32),
+        into=into,
+        into_source=source[into],
+        into_rate=np.zeros(len(into), np.int64),
         source=source,
         rates=np.zeros(max(1, int(np.diff(into_first).max(initial=0))), np.int64),
     )
@@ -157,21 +170,40 @@ def count_payments(
 
 
 @kernel
-def competing_rate(agents: AgentChannels, gossip: Gossip, node: int, peer: int, now: float) -> int:
+def _look_up_rates(agents: AgentChannels, gossip: Gossip, now: float) -> None:
+    """Fill `into_rate`: ppm, `_OFF` of disabled edges, `_DIFFERS` if not everyone sees the same.
+
+    One pass in order is much quicker than to look each policy up when it is needed.
+    """
+    for place in range(len(agents.into)):
+        edge = agents.into[place]
+        if now < gossip.settled_at[edge]:
+            agents.into_rate[place] = _DIFFERS
+        elif gossip.policy[edge, DISABLED] != 0:
+            agents.into_rate[place] = _OFF
+        else:
+            agents.into_rate[place] = gossip.policy[edge, FEE_RATE]
+
+
+@kernel
+def _competing_rate(agents: AgentChannels, gossip: Gossip, node: int, peer: int, now: float) -> int:
     """Median fee rate of what others than `node` announce into `peer`, ppm; -1 if nobody does.
 
     As `lnagents.env.local_view.competing_ppm`: of an even number the mean of both in the middle,
-    rounded to even; disabled edges do not compete.
+    rounded to even; disabled edges do not compete. `_look_up_rates` has been called.
     """
     rates = agents.rates
     count = 0
     for place in range(agents.into_first[peer], agents.into_first[peer + 1]):
-        edge = agents.into[place]
-        if agents.source[edge] != node:
-            policy = gossip.policy[seen_row(gossip, node, edge, now)]
-            if policy[DISABLED] == 0:
-                rates[count] = policy[FEE_RATE]
-                count += 1
+        if agents.into_source[place] == node:
+            continue
+        rate = agents.into_rate[place]
+        if rate == _DIFFERS:
+            row = seen_row(gossip, node, agents.into[place], now)
+            rate = _OFF if gossip.policy[row, DISABLED] != 0 else gossip.policy[row, FEE_RATE]
+        if rate != _OFF:
+            rates[count] = rate
+            count += 1
     if count == 0:
         return -1
     upper = _smallest(rates, count, count // 2)
@@ -244,6 +276,7 @@ def encode_agents(
         node: [agents, `NODE_FEATURES`].
         terms: [agents, `TERM_NAMES`].
     """
+    _look_up_rates(agents, gossip, now)
     for agent in range(len(agents.node)):
         own = agents.node[agent]
         count = counts[agent]
@@ -281,7 +314,7 @@ def encode_agents(
                 inbound_fee_rate=policy[INBOUND_FEE_RATE],
                 found_fee_rate=found[place, FEE_RATE],
                 peer_fee_rate=gossip.policy[seen_row(gossip, own, edge ^ 1, now), FEE_RATE],
-                competing=competing_rate(agents, gossip, own, peer, now),
+                competing=_competing_rate(agents, gossip, own, peer, now),
                 forwarded_in=flow[FORWARDED_IN],
                 forwarded_out=flow[FORWARDED_OUT],
                 sent=flow[SENT],

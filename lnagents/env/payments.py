@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -76,16 +77,16 @@ class RoundPayments:
 
     def traffic(self, delay: float) -> Traffic:
         """The same as the twin takes them, `delay` seconds later."""
-        count = len(self)
+        max_parts, timeout, hold = _alike(len(self))
         return Traffic(
             at=self.at + delay,
             source=self.source,
             target=self.target,
             amount=self.amount,
             fee_limit=fee_limits(self.amount),
-            max_parts=np.full(count, MAX_PARTS, np.int32),
-            timeout=np.full(count, PAYMENT_TIMEOUT_SECONDS),
-            hold=np.zeros(count),
+            max_parts=max_parts,
+            timeout=timeout,
+            hold=hold,
         )
 
     def intent(self, index: int, names: tuple[str, ...]) -> PaymentIntent:
@@ -109,6 +110,19 @@ class RoundPayments:
             )
             for index in range(len(self))
         ]
+
+
+@functools.lru_cache(maxsize=16)
+def _alike(count: int) -> tuple[NodeArray, TimeArray, TimeArray]:
+    """What `count` payments have in common: parts, timeouts and holds. Rounds are often alike."""
+    arrays = (
+        np.full(count, MAX_PARTS, np.int32),
+        np.full(count, PAYMENT_TIMEOUT_SECONDS),
+        np.zeros(count),
+    )
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
 
 
 @dataclass(frozen=True, slots=True, eq=False)
