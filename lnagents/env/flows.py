@@ -70,16 +70,10 @@ class FlowAccount:
         """
         self._delegated[payment_hash] = incoming_scid, incoming_amount_msat
 
-    def on_refused(
-        self, outgoing_scid: ShortChannelId, payment_hash: PaymentHash | None = None
-    ) -> None:
-        """Count a forward that was refused by other means than LND's, or did not arrive.
-
-        With `payment_hash` one that `on_delegated` has announced.
-        """
+    def on_returned(self, payment_hash: PaymentHash, outgoing_scid: ShortChannelId) -> None:
+        """The payment that `on_delegated` announced left over that channel and did not arrive."""
         self._flow(outgoing_scid).failed_forwards += 1
-        if payment_hash is not None:
-            self._delegated.pop(payment_hash, None)
+        self._delegated.pop(payment_hash, None)
 
     def on_event(self, event: HtlcEvent) -> EndedForward | None:
         """Take in one event; a forward that it ends is given back."""

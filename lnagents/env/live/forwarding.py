@@ -224,9 +224,9 @@ class Forwarder:
         except NodeUnavailableError:
             raise  # nobody knows whether it goes on
         except LndError:
-            self._node.flows.on_refused(route.hops[0].scid, htlc.payment_hash)
+            self._node.flows.on_returned(htlc.payment_hash, route.hops[0].scid)
             return b""
         if attempt.status is AttemptStatus.SETTLED:
             return attempt.preimage
-        self._node.flows.on_refused(route.hops[0].scid, htlc.payment_hash)
+        self._node.flows.on_returned(htlc.payment_hash, route.hops[0].scid)
         return b""

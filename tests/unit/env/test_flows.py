@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,6 +125,41 @@ def test_a_refused_forward_has_no_beginning() -> None:
     # What settles without a known beginning moved an unknown amount.
     assert account.on_event(event(HtlcEventKind.SETTLE, HtlcRole.FORWARD, 3)) is None
     assert account.take([local(2, 0)])[2] == ChannelFlow(failed_forwards=2)
+
+
+def test_what_an_agent_pays_onward_itself_is_a_forward() -> None:
+    account = FlowAccount()
+    preimage = bytes(range(32))
+    payment_hash = hashlib.sha256(preimage).hexdigest()
+    account.on_event(event(HtlcEventKind.FORWARD, HtlcRole.SEND, 1, outgoing=5_000))
+    account.on_event(event(HtlcEventKind.FORWARD, HtlcRole.SEND, 2, outgoing=1_000))
+    assert account.under_way == 2
+    account.on_delegated(payment_hash, incoming_scid=1, incoming_amount_msat=1_070)
+    own = event(HtlcEventKind.SETTLE, HtlcRole.SEND, 1)
+    account.on_event(replace(own, preimage=bytes(32)))
+    onward = event(HtlcEventKind.SETTLE, HtlcRole.SEND, 2)
+    told = account.on_event(replace(onward, preimage=preimage))
+    assert told is not None
+    assert (told.settled, told.outgoing_amount_msat, told.fee_msat) == (True, 1_000, 70)
+    flows = account.take([local(1, 0), local(2, 0)])
+    assert flows[1] == ChannelFlow(forwarded_in_msat=1_070)
+    assert flows[2] == ChannelFlow(
+        forwarded_out_msat=1_000, fees_earned_msat=70, forwards=1, sent_msat=5_000
+    )
+    # The next payment of this hash is nobody's forward.
+    account.on_event(event(HtlcEventKind.FORWARD, HtlcRole.SEND, 3, outgoing=1_000))
+    again = replace(onward, outgoing_htlc_id=3, preimage=preimage)
+    assert account.on_event(again) is None
+
+
+def test_a_try_that_failed_is_counted_where_it_left() -> None:
+    account = FlowAccount()
+    account.on_delegated("aa", incoming_scid=1, incoming_amount_msat=1_070)
+    account.on_returned("aa", 2)
+    assert account.take([local(1, 0), local(2, 0)]) == {
+        1: ChannelFlow(),
+        2: ChannelFlow(failed_forwards=1),
+    }
 
 
 def test_forwards_that_never_end_do_not_fill_the_memory() -> None:
