@@ -5,21 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lnagents.evaluate.record import RunRecord
+from lnagents.evaluate.statistics import Draws, Floats, percentile_interval, resample
 from lnagents.model.payment import PaymentOutcome
 from lnagents.model.units import MSAT_PER_SAT
-
-BOOTSTRAP_SAMPLES = 2_000
-"""Resamples behind each interval."""
-
-CONFIDENCE = 0.95
-
-Floats: TypeAlias = NDArray[np.float64]
 
 
 class _Payments:
@@ -44,7 +36,7 @@ class _Payments:
         columns = np.array(rows, dtype=np.float64).reshape(len(rows), 5).T
         return cls(*columns)
 
-    def take(self, draws: NDArray[np.int64]) -> _Payments:
+    def take(self, draws: Draws) -> _Payments:
         """The payments at `draws` [samples, payments]."""
         columns = (self.settled, self.amount, self.fee, self.failed, self.seconds)
         return _Payments(*(column[draws] for column in columns))
@@ -165,16 +157,12 @@ def compare(baseline: RunRecord, agents: RunRecord, seed: int) -> tuple[Comparis
     if {o.index for o in baseline.outcomes} != {o.index for o in agents.outcomes}:
         raise ValueError("the two runs did not make the same payments")
     first, second = _Payments.of(baseline.outcomes), _Payments.of(agents.outcomes)
-    count = len(baseline.outcomes)
-    draws = np.random.default_rng(seed).integers(count, size=(BOOTSTRAP_SAMPLES, count))
+    draws = resample(len(baseline.outcomes), seed)
     ones, twos = first.take(draws), second.take(draws)
-    tail = (1.0 - CONFIDENCE) / 2.0
     rows = []
     for figure in FIGURES:
         before, after = float(figure.of(first)), float(figure.of(second))
-        differences = figure.of(twos) - figure.of(ones)
-        known = differences[~np.isnan(differences)]
-        low, high = np.quantile(known, [tail, 1.0 - tail]) if known.size else (math.nan, math.nan)
+        low, high = percentile_interval(figure.of(twos) - figure.of(ones))
         rows.append(
             Comparison(
                 figure.key, figure.title, figure.unit, figure.higher_is_better,
