@@ -69,7 +69,7 @@ def test_the_probability_of_improvement_is_theirs(pair: tuple[Floats, Floats]) -
 @given(matrices)
 def test_the_profile_is_theirs(one: Floats) -> None:
     thresholds = np.linspace(-6.0, 6.0, 25)
-    theirs = library.run_score_deviation(one, thresholds)
+    theirs = [library.run_score_deviation(one, threshold) for threshold in thresholds]
     assert np.allclose(performance_profile(one, thresholds), theirs, atol=1e-12)
 
 
