@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BOOTSTRAP_SAMPLES = 2_000
-"""Resamples behind each interval; `rliable`, the authors' own package, takes as many for profiles."""
+"""Resamples behind each interval; the paper's authors (`rliable`) take as many for profiles."""
 
 CONFIDENCE = 0.95
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lnagents.evaluate.measures import price_ppm, ratio
 from lnagents.evaluate.record import RunRecord
 from lnagents.evaluate.statistics import Draws, Floats, percentile_interval, resample
 from lnagents.model.payment import PaymentOutcome
@@ -54,12 +55,6 @@ class _Payments:
         return paid
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
-    """Element by element; NaN where there is nothing to divide by."""
-    below = np.asarray(below, dtype=np.float64)
-    return np.divide(above, below, out=np.full_like(below, math.nan), where=below > 0)
-
-
 def _count(payments: _Payments) -> Floats:
     return np.full(payments.settled.shape[:-1], payments.settled.shape[-1], dtype=np.float64)
 
@@ -88,11 +83,11 @@ class Figure:
 FIGURES: tuple[Figure, ...] = (
     Figure(
         "success_rate", "Payments settled", "%", True,
-        lambda p: 100.0 * _ratio(p.settled.sum(-1), _count(p)),
+        lambda p: 100.0 * ratio(p.settled.sum(-1), _count(p)),
     ),
     Figure(
         "volume_share", "Volume delivered", "% of asked", True,
-        lambda p: 100.0 * _ratio(p.volume, p.amount.sum(-1)),
+        lambda p: 100.0 * ratio(p.volume, p.amount.sum(-1)),
     ),
     Figure("volume_sat", "Volume delivered", "sat", True, lambda p: p.volume / MSAT_PER_SAT),
     Figure(
@@ -101,11 +96,11 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure(
         "fee_rate_ppm", "What senders paid per volume", "ppm", False,
-        lambda p: 1e6 * _ratio(p.fees, p.volume),
+        lambda p: price_ppm(p.fees, p.volume),
     ),
     Figure(
         "failed_attempts", "Failed attempts per payment", "", False,
-        lambda p: _ratio(p.failed.sum(-1), _count(p)),
+        lambda p: ratio(p.failed.sum(-1), _count(p)),
     ),
     Figure(
         "latency_ms", "Median time to settle", "ms", False, lambda p: 1e3 * _median_seconds(p)
