@@ -22,7 +22,8 @@ class Adam:
 
     def __init__(self, parameters: Iterable[nn.Parameter], learning_rate: float) -> None:
         self._parameters = list(parameters)
-        self._learning_rate = learning_rate
+        self.learning_rate = learning_rate
+        """May be changed between steps."""
         self._means = [torch.zeros_like(one) for one in self._parameters]
         self._squares = [torch.zeros_like(one) for one in self._parameters]
         self._steps = 0
@@ -38,7 +39,7 @@ class Adam:
         self._steps += 1
         mean_start = 1.0 - MEAN_DECAY**self._steps
         square_start = 1.0 - SQUARE_DECAY**self._steps
-        pace = self._learning_rate / mean_start
+        pace = self.learning_rate / mean_start
         for one, mean, square in zip(self._parameters, self._means, self._squares, strict=True):
             if one.grad is None:
                 continue

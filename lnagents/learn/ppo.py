@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lnagents.learn.adam import Adam
 
+Number = TypeVar("Number", float, Tensor)
+
 
 def advantages(
-    rewards: Sequence[float],
-    values: Sequence[float],
-    last_value: float,
+    rewards: Sequence[Number],
+    values: Sequence[Number],
+    last_value: Number,
     discount: float,
     trace_decay: float,
-) -> list[float]:
-    """Generalised advantage estimates of consecutive steps that do not end.
+) -> list[Number]:
+    """Generalised advantage estimates of consecutive steps: numbers, or tensors of one shape.
+
+    If the last step was the end of everything, `last_value` is 0; if it was only the last that is
+    known of, it is the critic's estimate.
 
     Args:
         rewards: what each step brought.
@@ -32,8 +38,10 @@ def advantages(
     """
     if len(rewards) != len(values):
         raise ValueError(f"{len(rewards)} rewards, but {len(values)} values")
-    following = [*values[1:], last_value]
-    estimate, estimates = 0.0, []
+    following: list[Number] = list(values[1:])
+    following.append(last_value)
+    estimate: Number = 0.0 * last_value
+    estimates: list[Number] = []
     for reward, value, after in reversed(list(zip(rewards, values, following, strict=True))):
         surprise = reward + discount * after - value
         estimate = surprise + discount * trace_decay * estimate
@@ -41,11 +49,16 @@ def advantages(
     return estimates[::-1]
 
 
-def standardised(values: Tensor) -> Tensor:
-    """Mean 0 and standard deviation 1; zeros if all are equal."""
-    centred = values - values.mean()
-    deviation = centred.square().mean().sqrt()
-    return centred / deviation if deviation > 1e-8 else torch.zeros_like(values)
+def standardised(values: Tensor, dims: tuple[int, ...] = ()) -> Tensor:
+    """Mean 0 and standard deviation 1 over `dims` (all if none are given); zeros if all are equal.
+
+    What is left when equal numbers are subtracted from each other does not count as a difference.
+    """
+    dims = dims or tuple(range(values.ndim))
+    centred = values - values.mean(dims, keepdim=True)
+    deviation = centred.square().mean(dims, keepdim=True).sqrt()
+    least = 1e-8 + 1e-6 * values.abs().mean(dims, keepdim=True)
+    return torch.where(deviation > least, centred / deviation.clamp(min=1e-8), 0.0)
 
 
 def normal_log_prob(sample: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:

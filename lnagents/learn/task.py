@@ -61,6 +61,8 @@ class TaskShape:
             raise ValueError("a task needs actions or choices")
         if self.actions and not self.rows:
             raise ValueError("actions belong to rows, and there are none")
+        if bool(self.rows) != bool(self.row_features):
+            raise ValueError("rows have features, or there are neither")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -46,6 +46,23 @@ def test_an_estimate_by_hand() -> None:
         ppo.advantages([1.0, 3.0], [2.0], 8.0, 0.5, 0.5)
 
 
+def test_estimates_of_tensors_are_those_of_their_numbers() -> None:
+    generator = torch.Generator().manual_seed(1)
+    rewards = torch.rand(5, 2, 3, generator=generator, dtype=torch.float64)
+    values = torch.rand(6, 2, 3, generator=generator, dtype=torch.float64)
+    together = ppo.advantages(list(rewards), list(values[:-1]), values[-1], 0.9, 0.8)
+    for place in [(0, 0), (1, 2)]:
+        index = (slice(None), *place)
+        *before, last = values[index].tolist()
+        alone = ppo.advantages(rewards[index].tolist(), before, last, 0.9, 0.8)
+        assert torch.stack(together)[index].tolist() == pytest.approx(alone)
+
+
+def test_columns_are_made_comparable_each_for_itself() -> None:
+    values = torch.tensor([[1.0, 100.0, 5.0], [3.0, 300.0, 5.0]])
+    assert ppo.standardised(values, (0,)).tolist() == [[-1.0, -1.0, 0.0], [1.0, 1.0, 0.0]]
+
+
 def test_the_objective_is_flat_where_the_new_actor_has_gone_far_enough() -> None:
     ratios = torch.tensor([0.5, 0.9, 1.1, 1.5])
     good = ppo.clipped_objective(ratios.log(), torch.ones(4), 0.2)

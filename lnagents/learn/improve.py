@@ -1,0 +1,113 @@
+"""One improvement of actors and critic by PPO, from experience with them as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lnagents.learn import ppo
+from lnagents.learn.adam import Adam
+from lnagents.learn.policy import Policy
+from lnagents.learn.samples import Decision, JointState, Sight, some
+from lnagents.learn.team import TeamCritic
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Experience:
+    """Decisions and what they were worth; tensors that begin with [samples, agents]."""
+
+    sight: Sight
+    state: JointState | None
+    decisions: Decision
+    advantages: Tensor
+    """[samples, agents], made comparable."""
+    targets: Tensor
+    """[samples, agents], what the critic should have said, in its units."""
+
+    def take(self, index: Tensor) -> Experience:
+        """Some of the samples."""
+        return Experience(
+            some(self.sight, index),
+            None if self.state is None else some(self.state, index),
+            some(self.decisions, index),
+            self.advantages[index],
+            self.targets[index],
+        )
+
+    def parts(self, count: int, generator: torch.Generator) -> Iterator[Experience]:
+        """All of it in `count` random parts."""
+        if count == 1:
+            yield self
+            return
+        for index in torch.randperm(len(self.targets), generator=generator).chunk(count):
+            yield self.take(index)
+
+
+@dataclass(slots=True)
+class Improvement:
+    """How it went, see `TrainReport`."""
+
+    epochs: int = 0
+    divergence: float = 0.0
+    entropy: float = 0.0
+    value_loss: float = 0.0
+    gradient_norm: float = 0.0
+
+
+def improve(
+    policy: Policy,
+    critic: TeamCritic,
+    optimiser: Adam,
+    experience: Experience,
+    generator: torch.Generator,
+    entropy_weight: float,
+) -> Improvement:
+    """Passes over `experience` until there were enough, or the actor has moved far enough.
+
+    A row is a decision of its own and all rows of an agent share its advantage, so that the
+    trusted region of PPO does not shrink with the number of rows.
+
+    Args:
+        policy: its actor is improved; its settings say how.
+        critic: is improved, too.
+        optimiser: of the parameters of both.
+        experience: what to learn from.
+        generator: of the minibatches.
+        entropy_weight: of the exploration's entropy in the objective, now.
+    """
+    settings = policy.settings
+    how = Improvement()
+    losses: list[float] = []
+    for epoch in range(settings.epochs):
+        for part in experience.parts(settings.minibatches, generator):
+            judged = policy.judge(part.sight, part.decisions)
+            objective = divergence = torch.zeros(())
+            if policy.sizes.actions:
+                mask, decided = part.sight.mask, part.decisions.sample_log_prob
+                ratio = (judged.sample_log_prob - decided) * mask
+                gain = part.advantages.unsqueeze(-1)
+                worth = ppo.clipped_objective(ratio, gain, settings.clip)
+                objective = objective + ppo.masked_mean(worth, mask)
+                divergence = divergence + ppo.masked_mean(ppo.divergence(ratio.detach()), mask)
+            if policy.sizes.choices:
+                ratio = judged.choice_log_prob - part.decisions.choice_log_prob
+                worth = ppo.clipped_objective(ratio, part.advantages, settings.clip)
+                objective = objective + worth.mean()
+                divergence = divergence + ppo.divergence(ratio.detach()).mean()
+            how.divergence = float(divergence)
+            how.entropy = float(judged.entropy.detach())
+            if how.divergence > settings.target_divergence:
+                return how
+            how.epochs = epoch + 1
+            value_loss = (critic(part.sight, part.state) - part.targets).square().mean()
+            if epoch == 0:
+                losses.append(float(value_loss.detach()))
+                how.value_loss = sum(losses) / len(losses)
+            loss = settings.value_weight * value_loss - objective - entropy_weight * judged.entropy
+            how.gradient_norm = ppo.descend(
+                loss, optimiser, policy.actor, critic, settings.max_gradient_norm
+            )
+    return how

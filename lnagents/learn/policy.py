@@ -1,0 +1,107 @@
+"""What a team does: from what its agents see to what they want, drawn or most likely."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lnagents.learn import ppo
+from lnagents.learn.algorithms import algorithm_for
+from lnagents.learn.samples import Decision, Sight
+from lnagents.learn.settings import TrainSettings
+from lnagents.learn.task import Actions, Seen, TaskShape
+from lnagents.learn.team import TeamActor, TeamSizes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """How likely an actor finds a decision, and how undecided it is."""
+
+    sample_log_prob: Tensor
+    """As in `Decision`."""
+    choice_log_prob: Tensor
+    """As in `Decision`."""
+    entropy: Tensor
+    """Of exploration, in nats: mean over rows and agents, rows and choice together."""
+
+
+class Policy:
+    """The actors of a team; for one agent as for many, in training as in use."""
+
+    def __init__(
+        self, shape: TaskShape, settings: TrainSettings, generator: torch.Generator
+    ) -> None:
+        """Fresh actors.
+
+        Raises:
+            ValueError: the task does not offer what the algorithm looks at.
+        """
+        self.shape = shape
+        self.settings = settings
+        self.algorithm = algorithm_for(settings.algorithm, shape)
+        self.sizes = TeamSizes.of(shape, settings, self.algorithm)
+        self.actor = TeamActor(self.sizes, generator)
+
+    def act(self, seen: Seen, generator: torch.Generator | None = None) -> Actions:
+        """What the agents want: drawn from `generator`, or the most likely without one."""
+        sight = Sight.of(seen, self.algorithm)
+        return self.decide(sight, generator).actions(sight.mask)
+
+    @torch.no_grad()
+    def decide(self, sight: Sight, generator: torch.Generator | None = None) -> Decision:
+        """Decide for all agents of all samples."""
+        agents = sight.whole.shape[:2]
+        seen = sight.agents_first() if self.sizes.copies else sight
+        sample = sight.rows.new_zeros((*sight.mask.shape, len(self.shape.actions)))
+        sample_log_prob = torch.zeros_like(sight.mask)
+        choice = torch.zeros(agents, dtype=torch.int64)
+        choice_log_prob = sight.rows.new_zeros(agents)
+        if self.actor.rows is not None:
+            mean, deviation = self.actor.rows(seen.rows, seen.whole, seen.mask)
+            noise = torch.zeros_like(sample)
+            if generator is not None:
+                noise.normal_(generator=generator)
+            if self.sizes.copies:
+                noise = noise.transpose(0, 1)
+            sample = torch.addcmul(mean, deviation, noise)
+            sample_log_prob = ppo.normal_log_prob(sample, mean, deviation)
+            if self.sizes.copies:
+                sample = sample.transpose(0, 1)
+                sample_log_prob = sample_log_prob.transpose(0, 1)
+        if self.actor.choice is not None:
+            odds = self.actor.choice(seen.rows, seen.whole, seen.mask, seen.allowed)
+            if self.sizes.copies:
+                odds = odds.transpose(0, 1)
+            drawn = odds
+            if generator is not None:
+                # The largest of log odds with Gumbel noise is drawn by the odds.
+                noise = torch.empty_like(odds).exponential_(generator=generator)
+                drawn = odds - noise.log()
+            choice = drawn.argmax(-1)
+            choice_log_prob = odds.gather(-1, choice.unsqueeze(-1)).squeeze(-1)
+        return Decision(sample, sample_log_prob, choice, choice_log_prob)
+
+    def judge(self, sight: Sight, decision: Decision) -> Judgement:
+        """How likely the actors, as they are now, find a decision of theirs; with gradients."""
+        copies = bool(self.sizes.copies)
+        seen = sight.agents_first() if copies else sight
+        sample_log_prob, choice_log_prob = decision.sample_log_prob, decision.choice_log_prob
+        entropy = torch.zeros(())
+        if self.actor.rows is not None:
+            mean, deviation = self.actor.rows(seen.rows, seen.whole, seen.mask)
+            if copies:
+                mean = mean.transpose(0, 1)
+                deviation = deviation.transpose(0, 1)
+            sample_log_prob = ppo.normal_log_prob(decision.sample, mean, deviation)
+            entropy = entropy + ppo.normal_entropy(deviation).mean()
+        if self.actor.choice is not None:
+            odds = self.actor.choice(seen.rows, seen.whole, seen.mask, seen.allowed)
+            if copies:
+                odds = odds.transpose(0, 1)
+            choice_log_prob = odds.gather(-1, decision.choice.unsqueeze(-1)).squeeze(-1)
+            # What cannot be chosen has no chance: 0 times minus infinity would be no number.
+            finite = odds.masked_fill(sight.allowed == 0.0, 0.0)
+            entropy = entropy - (odds.exp() * finite).sum(-1).mean()
+        return Judgement(sample_log_prob, choice_log_prob, entropy)

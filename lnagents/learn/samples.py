@@ -1,0 +1,90 @@
+"""What networks are given and what came of it, as tensors that begin with [samples, agents]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lnagents.learn.algorithms import Algorithm
+from lnagents.learn.task import Actions, Seen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sight:
+    """What actors see."""
+
+    rows: Tensor
+    mask: Tensor
+    whole: Tensor
+    allowed: Tensor
+
+    @classmethod
+    def of(cls, seen: Seen, algorithm: Algorithm) -> Sight:
+        """The part of `seen` that actors see; no copy unless it has to be put together."""
+        whole = seen.whole
+        if algorithm.neighbours:
+            whole = np.concatenate((whole, seen.neighbours), -1)
+        return cls(*map(torch.from_numpy, (seen.rows, seen.mask, whole, seen.choice_mask)))
+
+    def agents_first(self) -> Sight:
+        """The same as [agents, samples], for networks with weights of their own for every agent."""
+        return mapped(lambda one: one.transpose(0, 1), self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JointState:
+    """What central critics see besides; the same for all agents."""
+
+    rows: Tensor
+    """[samples, state rows, state features]."""
+    mask: Tensor
+    """[samples, state rows]."""
+
+    @classmethod
+    def of(cls, seen: Seen) -> JointState:
+        """The part of `seen` that only central critics see."""
+        return cls(torch.from_numpy(seen.state), torch.from_numpy(seen.state_mask))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """What was decided, and how likely it was."""
+
+    sample: Tensor
+    """[…, rows, actions], before the bound."""
+    sample_log_prob: Tensor
+    """[…, rows], before the bound."""
+    choice: Tensor
+    """[…]."""
+    choice_log_prob: Tensor
+    """[…]."""
+
+    def actions(self, mask: Tensor) -> Actions:
+        """As the task takes it."""
+        bounded = self.sample.tanh() * mask.unsqueeze(-1)
+        return Actions(bounded.numpy(), self.choice.numpy())
+
+
+Samples = TypeVar("Samples", Sight, JointState, Decision)
+
+
+def mapped(function: Callable[[Tensor], Tensor], samples: Samples) -> Samples:
+    """`function` of each tensor."""
+    kind = type(samples)
+    return kind(*(function(getattr(samples, one.name)) for one in fields(kind)))
+
+
+def some(samples: Samples, which: slice | Tensor) -> Samples:
+    """Some of the samples."""
+    return mapped(lambda one: one[which], samples)
+
+
+def joined(function: Callable[[list[Tensor]], Tensor], parts: Sequence[Samples]) -> Samples:
+    """`function` of the list of each tensor of `parts`."""
+    kind = type(parts[0])
+    return kind(*(function([getattr(part, one.name) for part in parts]) for one in fields(kind)))

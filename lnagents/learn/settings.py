@@ -1,0 +1,91 @@
+"""How a team is trained; read from files, and carried by checkpoints."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from lnagents.model.files import StrictModel
+
+
+class AlgorithmName(str, Enum):
+    """Who sees what, see `lnagents.learn.algorithms`."""
+
+    IPPO = "ippo"
+    MAPPO = "mappo"
+    MEAN_FIELD = "mean-field"
+
+
+class AdvantageScale(str, Enum):
+    """Among which advantages are made comparable."""
+
+    AGENT = "agent"
+    """Each agent's own: what is little for one may be much for another."""
+    TEAM = "team"
+
+
+class Schedule(StrictModel):
+    """A number that moves evenly over all iterations; in files, a plain number stays the same."""
+
+    start: Annotated[float, Field(ge=0.0)]
+    end: Annotated[float, Field(ge=0.0)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _constant(cls, given: Any) -> Any:
+        return {"start": given, "end": given} if isinstance(given, int | float) else given
+
+    def at(self, progress: float) -> float:
+        """The number after a share of the training, 0 to 1."""
+        return self.start + (self.end - self.start) * progress
+
+
+def constant(value: float) -> Schedule:
+    """A schedule that never moves."""
+    return Schedule(start=value, end=value)
+
+
+class TrainSettings(StrictModel):
+    """The algorithm, the networks, and the hyperparameters of PPO (Schulman et al. 2017)."""
+
+    algorithm: AlgorithmName = AlgorithmName.IPPO
+    shared: bool = True
+    """Whether all agents run the same weights; else each has its own."""
+    iterations: Annotated[int, Field(ge=1)] = 200
+    """Each collects experience with the actors as they are, then improves them."""
+    episodes: Annotated[int, Field(ge=1)] = 1
+    """In each environment, of one iteration."""
+    hidden: Annotated[int, Field(ge=1)] = 32
+    """Width of every hidden layer."""
+    epochs: Annotated[int, Field(ge=1)] = 6
+    """Most passes over an iteration's experience."""
+    minibatches: Annotated[int, Field(ge=1)] = 1
+    """Parts of the experience, each with a step of the optimiser of its own."""
+    learning_rate: Schedule = constant(1e-3)
+    discount: Annotated[float, Field(ge=0.0, le=1.0)] = 0.9
+    """Weight of the next step's reward."""
+    trace_decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.95
+    """Lambda of generalised advantage estimation."""
+    clip: Annotated[float, Field(gt=0.0)] = 0.2
+    """Largest relative change of an action's probability that the objective rewards."""
+    target_divergence: Annotated[float, Field(gt=0.0)] = 0.02
+    """No further pass once old and new actor are this far apart (KL, nats per decision)."""
+    entropy: Schedule = constant(1e-3)
+    """Weight of the exploration's entropy."""
+    value_weight: Annotated[float, Field(gt=0.0)] = 0.5
+    max_gradient_norm: Annotated[float, Field(gt=0.0)] = 0.5
+    """Of the actor and of the critic, each for itself."""
+    advantages: AdvantageScale = AdvantageScale.AGENT
+    initial_deviation: Annotated[float, Field(gt=0.0)] = 0.3
+    """Standard deviation of continuous actions at the start, before their bound."""
+    min_deviation: Annotated[float, Field(gt=0.0)] = 0.03
+    """Exploration never falls below this: the other agents keep changing."""
+    max_deviation: Annotated[float, Field(gt=0.0)] = 1.0
+
+    @model_validator(mode="after")
+    def _deviations_in_order(self) -> TrainSettings:
+        if not self.min_deviation <= self.initial_deviation <= self.max_deviation:
+            raise ValueError("initial_deviation: not between min_deviation and max_deviation")
+        return self

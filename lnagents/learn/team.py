@@ -1,0 +1,142 @@
+"""The networks of a team: what all its agents run, and what judges them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lnagents.learn.algorithms import Algorithm
+from lnagents.learn.networks import ChannelActor, ChannelCritic, Layer, SetEncoder, linear
+from lnagents.learn.samples import JointState, Sight
+from lnagents.learn.settings import TrainSettings
+from lnagents.learn.task import TaskShape
+
+
+@dataclass(frozen=True, slots=True)
+class TeamSizes:
+    """`NetworkSizes` of a task and its settings."""
+
+    channel_features: tuple[str, ...]
+    node_features: tuple[str, ...]
+    actions: tuple[str, ...]
+    choices: tuple[str, ...]
+    hidden: int
+    initial_deviation: float
+    min_deviation: float
+    max_deviation: float
+    copies: int
+    """Agents with weights of their own; 0 if all share theirs."""
+
+    @classmethod
+    def of(cls, shape: TaskShape, settings: TrainSettings, algorithm: Algorithm) -> TeamSizes:
+        """What an agent sees of the neighbourhood is part of what concerns it as a whole."""
+        seen = shape.neighbour_features if algorithm.neighbours else ()
+        return cls(
+            channel_features=shape.row_features,
+            node_features=shape.whole_features + seen,
+            actions=shape.actions,
+            choices=shape.choices,
+            hidden=settings.hidden,
+            initial_deviation=settings.initial_deviation,
+            min_deviation=settings.min_deviation,
+            max_deviation=settings.max_deviation,
+            copies=0 if settings.shared else shape.agents,
+        )
+
+
+class ChoiceActor(nn.Module):
+    """Log odds of every choice, all equal at first."""
+
+    def __init__(self, sizes: TeamSizes, generator: torch.Generator) -> None:
+        super().__init__()
+        rows, whole = len(sizes.channel_features), len(sizes.node_features)
+        hidden, copies = sizes.hidden, sizes.copies
+        self.encoder = SetEncoder(rows, whole, hidden, generator, copies)
+        self.head = nn.Sequential(
+            linear(hidden, hidden, math.sqrt(2.0), generator, copies),
+            nn.ReLU(),
+            linear(hidden, len(sizes.choices), 0.0, generator, copies),
+        )
+
+    def forward(self, rows: Tensor, whole: Tensor, mask: Tensor, allowed: Tensor) -> Tensor:
+        """Log probabilities [batch, choices]; minus infinity for what `allowed` rules out."""
+        _, context = self.encoder(rows, whole, mask)
+        odds: Tensor = self.head(context)
+        return odds.masked_fill(allowed == 0.0, -torch.inf).log_softmax(-1)
+
+
+class TeamActor(nn.Module):
+    """What agents decide, from what they see themselves and from nothing else."""
+
+    def __init__(self, sizes: TeamSizes, generator: torch.Generator) -> None:
+        super().__init__()
+        self.rows = ChannelActor(sizes, generator, sizes.copies) if sizes.actions else None
+        self.choice = ChoiceActor(sizes, generator) if sizes.choices else None
+
+
+class CentralCritic(nn.Module):
+    """What the future is worth to an agent, given what it sees and the joint state; starts at 0."""
+
+    def __init__(self, sizes: TeamSizes, state_features: int, generator: torch.Generator) -> None:
+        super().__init__()
+        rows, whole = len(sizes.channel_features), len(sizes.node_features)
+        hidden, copies = sizes.hidden, sizes.copies
+        self._agents_at = 0 if copies else 1
+        self.own = SetEncoder(rows, whole, hidden, generator, copies)
+        self.joint = SetEncoder(state_features, 0, hidden, generator)
+        self.both = nn.Sequential(
+            linear(2 * hidden, hidden, math.sqrt(2.0), generator, copies), nn.ReLU()
+        )
+        self.last = linear(hidden, 1, 0.0, generator, copies)
+
+    def forward(
+        self, rows: Tensor, whole: Tensor, mask: Tensor, state: Tensor, state_mask: Tensor
+    ) -> Tensor:
+        """[batch, agents]; [agents, batch] if each has weights of its own.
+
+        Args:
+            rows: [batch, agents, rows, row features], agents first as above.
+            whole: [batch, agents, whole features], agents first as above.
+            mask: [batch, agents, rows], agents first as above.
+            state: [batch, state rows, state features].
+            state_mask: [batch, state rows].
+        """
+        _, own = self.own(rows, whole, mask)
+        _, joint = self.joint(state, state.new_zeros(len(state), 0), state_mask)
+        joint = joint.unsqueeze(self._agents_at).expand_as(own)
+        value: Tensor = self.last(self.both(torch.cat((own, joint), -1)))
+        return value.squeeze(-1)
+
+
+class TeamCritic(nn.Module):
+    """The critic of an algorithm: of what an agent sees, or of the joint state, too."""
+
+    def __init__(
+        self,
+        sizes: TeamSizes,
+        shape: TaskShape,
+        algorithm: Algorithm,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.judge = (
+            CentralCritic(sizes, len(shape.state_features), generator)
+            if algorithm.joint_state
+            else ChannelCritic(sizes, generator, sizes.copies)
+        )
+        self._agents_first = sizes.copies > 0
+
+    @property
+    def last(self) -> Layer:
+        """The layer that gives the value."""
+        return self.judge.last
+
+    def forward(self, sight: Sight, state: JointState | None) -> Tensor:
+        """[samples, agents], in normalised units; `state` is for central critics."""
+        seen = sight.agents_first() if self._agents_first else sight
+        given = (seen.rows, seen.whole, seen.mask)
+        value: Tensor = self.judge(*given, *((state.rows, state.mask) if state else ()))
+        return value.transpose(0, 1) if self._agents_first else value

@@ -1,0 +1,232 @@
+"""The trainer: collects experience with the actors as they are, then improves them by PPO."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lnagents.learn import ppo, team_checkpoint
+from lnagents.learn.adam import Adam
+from lnagents.learn.checkpoint import broken_state_refused
+from lnagents.learn.improve import Experience, Improvement, improve
+from lnagents.learn.normaliser import ReturnNormaliser
+from lnagents.learn.policy import Policy
+from lnagents.learn.rollout import Rollout, collect
+from lnagents.learn.samples import mapped, some
+from lnagents.learn.settings import AdvantageScale, TrainSettings
+from lnagents.learn.task import Task, TaskShape
+from lnagents.learn.team import TeamCritic
+
+BLOCK = 4_096
+"""Rows of all agents that a critic judges at once outside training: what fits a cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """What one iteration did, for logs and diagnosis."""
+
+    iteration: int
+    """Iterations so far, this one included."""
+    steps: int
+    """Steps of environments so far, of all agents together as one."""
+    reward: float
+    """Mean over steps, environments and agents."""
+    episode_return: float
+    """Sum of an episode's rewards, mean over environments and agents."""
+    epochs: int
+    """Passes over the experience that were begun."""
+    divergence: float
+    """KL(old || new) in nats per decision, at the last minibatch."""
+    entropy: float
+    """Of the exploration, in nats per decision, at the last minibatch."""
+    value_loss: float
+    """Mean squared error of the critic in units of the returns' variance, in the first pass."""
+    explained: float
+    """Share of the returns' variance that the critic foresaw, 1 at best; before the update."""
+    gradient_norm: float
+    """Of the actor before clipping, at the last minibatch."""
+    collect_seconds: float
+    """Processor time, of all threads."""
+    train_seconds: float
+    """Likewise."""
+    measures: Mapping[str, float]
+    """What the task measured."""
+
+
+class Trainer:
+    """One algorithm on one task.
+
+    The same task, settings and seed give the same outputs bit for bit (with the same number of
+    torch threads), also across `save` and `load`.
+    """
+
+    def __init__(self, task: Task, settings: TrainSettings, seed: int) -> None:
+        """A fresh team.
+
+        Raises:
+            ValueError: the task does not offer what the algorithm looks at.
+        """
+        self.task = task
+        self.settings = settings
+        self.seed = seed
+        self.iteration = 0
+        """How many have been made."""
+        generator = torch.Generator().manual_seed(seed)
+        self.policy = Policy(task.shape, settings, generator)
+        self._critic = TeamCritic(self.policy.sizes, task.shape, self.policy.algorithm, generator)
+        parameters = [*self.policy.actor.parameters(), *self._critic.parameters()]
+        self._optimiser = Adam(parameters, settings.learning_rate.start)
+        self._normaliser = ReturnNormaliser()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all iterations have been made."""
+        return self.iteration >= self.settings.iterations
+
+    def iterate(self) -> TrainReport:
+        """Collect, then learn."""
+        began = time.process_time()
+        seeds = np.random.SeedSequence((self.seed, self.iteration)).generate_state(2).tolist()
+        rollout = collect(self.task, self.policy, seeds[0], self.settings.episodes)
+        collected = time.process_time()
+        how, explained = self._learn(rollout, torch.Generator().manual_seed(seeds[1]))
+        self.iteration += 1
+        shape = self.task.shape
+        return TrainReport(
+            iteration=self.iteration,
+            steps=self.iteration * shape.steps * shape.batch * self.settings.episodes,
+            reward=float(rollout.rewards.mean()),
+            episode_return=float(rollout.rewards.sum(0).mean()),
+            collect_seconds=collected - began,
+            train_seconds=time.process_time() - collected,
+            measures=rollout.measures,
+            epochs=how.epochs,
+            divergence=how.divergence,
+            entropy=how.entropy,
+            value_loss=how.value_loss,
+            explained=explained,
+            gradient_norm=how.gradient_norm,
+        )
+
+    def _learn(self, rollout: Rollout, generator: torch.Generator) -> tuple[Improvement, float]:
+        settings = self.settings
+        progress = self.iteration / settings.iterations
+        self._optimiser.learning_rate = settings.learning_rate.at(progress)
+        values = self._values(rollout)
+        steps = list(rollout.rewards.double())
+        gains = torch.stack(
+            ppo.advantages(
+                steps, list(values[:-1]), values[-1], settings.discount, settings.trace_decay
+            )
+        )
+        returns = gains + values[:-1]
+        mean, mean_square = float(returns.mean()), float(returns.square().mean())
+        self._normaliser.absorb(mean, mean_square, self._critic.last)
+        targets = (returns - self._normaliser.mean) / self._normaliser.deviation
+        places = (0, 1) if settings.advantages is AdvantageScale.AGENT else ()
+        experience = Experience(
+            sight=mapped(_of_steps, rollout.sight),
+            state=None if rollout.state is None else mapped(_of_steps, rollout.state),
+            decisions=mapped(_flat, rollout.decisions),
+            advantages=_flat(ppo.standardised(gains, places).float()),
+            targets=_flat(targets.float()),
+        )
+        how = improve(
+            self.policy,
+            self._critic,
+            self._optimiser,
+            experience,
+            generator,
+            settings.entropy.at(progress),
+        )
+        variance = float(returns.var(correction=0))
+        return how, 1.0 - float(gains.var(correction=0)) / variance if variance > 0.0 else 0.0
+
+    def _values(self, rollout: Rollout) -> Tensor:
+        """[steps + 1, episodes, agents], what the critic expects, in the rewards' unit."""
+        rewards = rollout.rewards.double()
+        final, discount = self.task.shape.final, self.settings.discount
+        if self.iteration == 0:
+            # The critic has seen nothing yet. With zeros the first steps would look better than
+            # the last ones, whose rewards to come are cut off; a constant judges all alike.
+            mean = rewards.mean((0, 1)) / max(1.0 - discount, 1.0 / len(rewards))
+            values = mean.expand(len(rewards) + 1, *rewards.shape[1:]).clone()
+        else:
+            values = self._judged(rollout) * self._normaliser.deviation + self._normaliser.mean
+        if final:
+            values[-1] = 0.0
+        return values
+
+    @torch.no_grad()
+    def _judged(self, rollout: Rollout) -> Tensor:
+        """The same in normalised units, as many samples at once as fit a cache."""
+        sight = mapped(_flat, rollout.sight)
+        state = None if rollout.state is None else mapped(_flat, rollout.state)
+        count = len(sight.whole)
+        block = max(1, BLOCK // max(1, sight.mask[0].numel()))
+        values = []
+        for begin in range(0, count, block):
+            part = slice(begin, begin + block)
+            given = None if state is None else some(state, part)
+            values.append(self._critic(some(sight, part), given))
+        return torch.cat(values).reshape(rollout.sight.whole.shape[:3]).double()
+
+    def save(self) -> bytes:
+        """A checkpoint from which `load` continues bit for bit."""
+        return team_checkpoint.pack(
+            self.task.shape,
+            self.settings,
+            self.seed,
+            {
+                "iteration": self.iteration,
+                "actor": self.policy.actor.state_dict(),
+                "critic": self._critic.state_dict(),
+                "optimiser": self._optimiser.state(),
+                "normaliser": asdict(self._normaliser),
+            },
+        )
+
+    def load(self, data: bytes) -> None:
+        """Continue where `save` was called; on an error do not use the trainer any more.
+
+        Raises:
+            CheckpointError: not a checkpoint, or of other code, another task or other settings.
+        """
+        saved = team_checkpoint.unpack(data)
+        team_checkpoint.refuse_other(saved, self.task.shape, self.settings)
+        with broken_state_refused():
+            state = saved.state
+            self.policy.actor.load_state_dict(state["actor"])
+            self._critic.load_state_dict(state["critic"])
+            self._optimiser.restore(state["optimiser"])
+            self._normaliser = ReturnNormaliser(**state["normaliser"])
+            self.iteration = int(state["iteration"])
+            self.seed = saved.seed
+
+
+def load_policy(data: bytes, shape: TaskShape) -> Policy:
+    """The actors of a checkpoint, to act in a task of this shape.
+
+    Raises:
+        CheckpointError: not a checkpoint, or the task has other things to see or to do.
+    """
+    saved = team_checkpoint.unpack(data)
+    team_checkpoint.refuse_other_observations(saved, shape)
+    policy = Policy(shape, saved.settings, torch.Generator())
+    with broken_state_refused():
+        policy.actor.load_state_dict(saved.state["actor"])
+    return policy
+
+
+def _flat(one: Tensor) -> Tensor:
+    return one.flatten(0, 1)
+
+
+def _of_steps(one: Tensor) -> Tensor:
+    """Without what was seen at the end, when nothing was decided any more."""
+    return one[:-1].flatten(0, 1)

@@ -1,0 +1,92 @@
+"""A small task with everything that a task may have: rows, choices, neighbours, joint state."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lnagents.learn.task import Actions, Seen, StepResult, TaskShape
+
+
+class MatchTask:
+    """Each row says which action it wants, each agent which choice; better matches earn more.
+
+    The wanted action is the row's first feature, the wanted choice the one whose whole feature is
+    largest among the allowed. Rows differ in number from agent to agent.
+    """
+
+    def __init__(
+        self,
+        batch: int = 8,
+        agents: int = 3,
+        steps: int = 5,
+        *,
+        actions: bool = True,
+        choices: bool = True,
+        garbage: float = 0.0,
+        final: bool = False,
+    ) -> None:
+        self.shape = TaskShape(
+            batch=batch,
+            agents=agents,
+            steps=steps,
+            rows=4,
+            row_features=("wanted", "noise"),
+            whole_features=("first", "second", "third"),
+            neighbour_features=("mean wanted",),
+            state_rows=agents,
+            state_features=("first", "second", "third"),
+            actions=("level",) if actions else (),
+            choices=("first", "second", "third") if choices else (),
+            final=final,
+        )
+        self._garbage = garbage
+        self._random = np.random.default_rng(0)
+        self._step = 0
+        self._seen = Seen.blank(self.shape)
+
+    def reset(self, seed: int) -> Seen:
+        self._random = np.random.default_rng(seed)
+        self._step = 0
+        self._seen = self._draw()
+        return self._seen
+
+    def _draw(self) -> Seen:
+        shape, random = self.shape, self._random
+        agents = (shape.batch, shape.agents)
+        count = random.integers(1, shape.rows + 1, (*agents, 1))
+        mask = (np.arange(shape.rows) < count).astype(np.float32)
+        rows = random.uniform(-0.8, 0.8, (*agents, shape.rows, 2)).astype(np.float32)
+        rows = np.where(mask[..., None] > 0.0, rows, np.float32(self._garbage))
+        whole = random.normal(size=(*agents, 3)).astype(np.float32)
+        allowed = np.ones((*agents, len(shape.choices)), np.float32)
+        if shape.choices:
+            allowed[..., 0] = random.integers(0, 2, agents)
+        wanted = (rows[..., 0] * mask).mean((1, 2), keepdims=False)
+        neighbours = np.repeat(wanted[:, None, None], shape.agents, 1)
+        state_mask = np.ones((shape.batch, shape.state_rows), np.float32)
+        return Seen(rows, mask, whole, neighbours, whole.copy(), state_mask, allowed)
+
+    def step(self, actions: Actions) -> StepResult:
+        seen = self._seen
+        rewards: NDArray[np.float64] = np.zeros((self.shape.batch, self.shape.agents))
+        if self.shape.actions:
+            assert not (actions.rows * (1.0 - seen.mask[..., None])).any()
+            miss = np.abs(actions.rows[..., 0] - seen.rows[..., 0]) * seen.mask
+            rewards -= miss.sum(-1) / seen.mask.sum(-1)
+        if self.shape.choices:
+            taken = np.take_along_axis(seen.choice_mask, actions.choice[..., None], -1)
+            assert taken.all()
+            wanted = np.where(seen.choice_mask > 0.0, seen.whole, -np.inf).argmax(-1)
+            rewards += actions.choice == wanted
+        self._step += 1
+        self._seen = self._draw()
+        return StepResult(
+            self._seen,
+            rewards.astype(np.float32),
+            self._step == self.shape.steps,
+            {"reward": float(rewards.mean())},
+        )
+
+    def close(self) -> None:
+        pass
