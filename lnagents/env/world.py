@@ -36,9 +36,11 @@ class RoundPayment:
     intent: PaymentIntent
     """`at_seconds` counts from the beginning of the round."""
     route: Route | None = None
-    """The one route to try; None: the sender's node searches and retries by itself, as LND does."""
+    """Along which channels to try it, once; amounts and expiries are reckoned anew when it is sent,
+    with what the sender knows then. None: its node searches and retries by itself, as LND does."""
     hop_by_hop: bool = False
-    """Forwarding agents may send it out over another of their channels than the route says."""
+    """Every agent that sends it on chooses by which of its channels (`ChannelDecision.preference`),
+    the sender included; a `route` goes before this."""
     priority: bool = False
     """It may use what channels keep for such payments (`ChannelDecision.reserved_share`)."""
 

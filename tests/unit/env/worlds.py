@@ -17,11 +17,16 @@ LARGE = AmountSpec(kind="log_uniform", min_sat=1_000, max_sat=3_000_000)
 """Large enough for the small channels to run dry."""
 
 
+def small_network() -> Network:
+    """Eight nodes, each with at least two channels."""
+    return barabasi_albert(8, 3, degree=2)
+
+
 def small_world(agents: int = 4, *, mainnet_gossip: bool = False) -> TwinWorld:
-    """Eight nodes, each with at least two channels; the first ones have agents."""
+    """The small network, the first nodes of which have agents."""
     gossip = GossipSettings.mainnet() if mainnet_gossip else GossipSettings()
     return TwinWorld(
-        barabasi_albert(8, 3, degree=2),
+        small_network(),
         [f"n{index}" for index in range(agents)],
         settings=TwinSettings(gossip=gossip),
         times=TwinTimes(pay=5.0, answer=1.0),
