@@ -41,6 +41,9 @@ ANNOUNCEMENT_BLOCKS = 6
 """Confirmations after which channels are announced (BOLT 7). LND's funding manager waits for as
 many, whatever its option `gossip.announcement-conf` says."""
 
+GOSSIP_PEERS = 100
+"""From how many peers a node takes gossip: all that it has in a testbed."""
+
 _GOSSIP_SECONDS = {Profile.FAST: 60.0, Profile.MAINNET: 900.0}
 
 
@@ -106,6 +109,9 @@ def lnd_options(topology: Topology, name: str) -> tuple[str, ...]:
         "--norest",
         "--tlsdisableautofill",
         "--maxpendingchannels=10",
+        # By default a node takes gossip from 3 of its peers only, and where the others are leaves,
+        # nobody else can tell it what they announce.
+        f"--numgraphsyncpeers={GOSSIP_PEERS}",
         # Learning needs every attempt, not only the last of each payment.
         "--keep-failed-payment-attempts",
         # Everything goes to standard output, which the backend keeps.
