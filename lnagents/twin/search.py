@@ -95,7 +95,8 @@ def find_route(
     best = bounds.scale * _USUAL if bounds.kind == DIRECTED else INFINITE
     while bounds.kind != HOPELESS:
         code = label_nodes(space, gossip, liquidity, memory, numbers, query, bounds, best)
-        if code == FINISHED and (space.distance[sender] != UNREACHED or best == INFINITE):
+        # A route that costs more than the guess may not be the best: others were left out.
+        if code == FINISHED and float(space.distance[sender]) <= best:
             break
         clear_labels(space)
         best = INFINITE
