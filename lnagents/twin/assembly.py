@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from lnagents.twin.commitment import make_liquidity
-from lnagents.twin.directions import Directions
 from lnagents.twin.events import grown_events, make_events, room_for_events
 from lnagents.twin.gossip import Gossip, can_learn, make_gossip, make_room_to_learn
 from lnagents.twin.memory import grown, has_room, make_memory
@@ -62,7 +61,7 @@ def make_state(network: Network, settings: TwinSettings, seed: int, *, exhaustiv
             final_cltv_delta=numbers.final_cltv_delta,
         ),
         desk=Desk(
-            payments=make_payments(no_traffic(), Directions.of(0), 0.0),
+            payments=make_payments(network, no_traffic(), None, 0.0),
             attempts=make_attempts(_ATTEMPTS),
             events=make_events(SPARE_EVENTS + 2 * max(_ATTEMPTS, numbers.max_parts)),
             log=make_log(0, recording=False),

@@ -6,7 +6,8 @@ import numpy as np
 
 from lnagents.twin.directions import BY_ROUTE, Directions
 from lnagents.twin.events import EVENT_KINDS, Events
-from lnagents.twin.network import Int64Array, Network
+from lnagents.twin.kernel import kernel
+from lnagents.twin.network import FloatArray, Int8Array, Int32Array, Int64Array, Network
 from lnagents.twin.session import CONTINUE, RELEASE
 from lnagents.twin.state import (
     ACTIVE,
@@ -42,21 +43,103 @@ from lnagents.twin.state import (
 )
 from lnagents.twin.traffic import UNRESOLVED, Outcomes, Traffic
 
+_NO_ROUTE = np.zeros(0, dtype=np.int32)
 
-def check_traffic(network: Network, traffic: Traffic, directions: Directions) -> None:
-    """See that the payments can be made in the network.
+
+def make_payments(
+    network: Network, traffic: Traffic, directions: Directions | None, start: float
+) -> Payments:
+    """Payments that nothing has happened to yet; `start` is when the traffic begins.
 
     Raises:
         ValueError: a payment names what does not exist, or the arrays do not fit together.
     """
     count = len(traffic)
-    for name, nodes in (("source", traffic.source), ("target", traffic.target)):
-        if count and not (nodes.min() >= 0 and nodes.max() < network.nodes):
-            raise ValueError(f"{name}: names a node that does not exist")
-    if count and traffic.amount.min() <= 0:
-        raise ValueError("amount: must be positive")
-    if np.any(np.diff(traffic.at) < 0):
-        raise ValueError("at: must ascend")
+    number = np.empty((count, PAYMENT_COLUMNS), dtype=np.int64)
+    time = np.empty((count, PAYMENT_TIMES))
+    wrong = _enter(
+        number,
+        time,
+        traffic.at,
+        traffic.source,
+        traffic.target,
+        traffic.amount,
+        traffic.fee_limit,
+        traffic.max_parts,
+        traffic.timeout,
+        traffic.hold,
+        start,
+        network.nodes,
+    )
+    if wrong >= 0:
+        raise ValueError(
+            f"payment {wrong}: its nodes do not exist, its amount is not positive, or it starts "
+            "before the one that stands before it"
+        )
+    if directions is None:
+        return Payments(number=number, time=time, route=_NO_ROUTE)
+    check_directions(network, traffic, directions)
+    for column, values in (
+        (MODE, directions.mode),
+        (PRIORITY, directions.priority),
+        (FIRST_HOP, directions.first_hop[:-1]),
+        (LAST_HOP, directions.first_hop[1:]),
+    ):
+        number[:, column] = values
+    # Kernels are compiled for arrays that are in one piece and can be written to.
+    route = np.require(directions.edge, np.int32, ["C", "W"])
+    return Payments(number=number, time=time, route=route)
+
+
+@kernel
+def _enter(
+    number: Int64Array,
+    time: FloatArray,
+    at: FloatArray,
+    source: Int32Array,
+    target: Int32Array,
+    amount: Int64Array,
+    fee_limit: Int64Array,
+    max_parts: Int32Array,
+    timeout: FloatArray,
+    hold: FloatArray,
+    start: float,
+    nodes: int,
+) -> int:
+    """Fill the rows of payments: which one cannot be, or -1."""
+    for payment in range(len(number)):
+        if not (
+            0 <= source[payment] < nodes
+            and 0 <= target[payment] < nodes
+            and amount[payment] > 0
+            and (payment == 0 or at[payment] >= at[payment - 1])
+        ):
+            return payment
+        row = number[payment]
+        row[:] = 0
+        row[SENDER] = source[payment]
+        row[RECEIVER] = target[payment]
+        row[TOTAL] = amount[payment]
+        row[FEE_LIMIT] = fee_limit[payment]
+        row[MAX_PARTS] = max_parts[payment]
+        row[REASON] = OPEN
+        row[GIVEN_UP] = OPEN
+        row[HELD] = NOTHING
+        row[LAST_TRIED] = NOTHING
+        time[payment, AT] = start + at[payment]
+        time[payment, DEADLINE] = start + at[payment] + timeout[payment]
+        time[payment, HOLD] = hold[payment]
+        time[payment, TAKEN] = 0.0
+    return -1
+
+
+def check_directions(network: Network, traffic: Traffic, directions: Directions) -> None:
+    """See that agents' routes exist and lead from sender to receiver.
+
+    Raises:
+        ValueError: they do not.
+    """
+    count = len(traffic)
     if len(directions.mode) != count or len(directions.first_hop) != count + 1:
         raise ValueError(f"directions: are not for {count} payments")
     edges = directions.edge
@@ -83,31 +166,6 @@ def _check_routes(
         raise ValueError(f"directions: the route of payment {payment[wrong][0]} is not connected")
 
 
-def make_payments(traffic: Traffic, directions: Directions, start: float) -> Payments:
-    """Payments that nothing has happened to yet; `start` is when the traffic begins."""
-    number = np.zeros((len(traffic), PAYMENT_COLUMNS), dtype=np.int64)
-    for column, values in (
-        (SENDER, traffic.source),
-        (RECEIVER, traffic.target),
-        (TOTAL, traffic.amount),
-        (FEE_LIMIT, traffic.fee_limit),
-        (MAX_PARTS, traffic.max_parts),
-        (MODE, directions.mode),
-        (PRIORITY, directions.priority),
-        (FIRST_HOP, directions.first_hop[:-1]),
-        (LAST_HOP, directions.first_hop[1:]),
-    ):
-        number[:, column] = values
-    number[:, [REASON, GIVEN_UP, HELD, LAST_TRIED]] = (OPEN, OPEN, NOTHING, NOTHING)
-    time = np.zeros((len(traffic), PAYMENT_TIMES))
-    time[:, AT] = traffic.at + start
-    time[:, DEADLINE] = time[:, AT] + traffic.timeout
-    time[:, HOLD] = traffic.hold
-    # Kernels are compiled for arrays that are in one piece and can be written to.
-    route = np.require(directions.edge, np.int32, ["C", "W"])
-    return Payments(number=number, time=time, route=route)
-
-
 def carry_over(
     earlier: Payments, payments: Payments, attempts: Attempts, events: Events
 ) -> tuple[Payments, int]:
@@ -115,8 +173,10 @@ def carry_over(
 
     What their attempts and events name is renumbered in place.
     """
-    kept = np.flatnonzero((earlier.number[:, REASON] == OPEN) & (earlier.number[:, ACTIVE] > 0))
     waiting = int(events.use[0])
+    if waiting == 0:
+        return payments, 0
+    kept = np.flatnonzero((earlier.number[:, REASON] == OPEN) & (earlier.number[:, ACTIVE] > 0))
     if not len(kept):
         # What still waits is about parts that came back long ago.
         events.use[0] = 0
@@ -140,14 +200,50 @@ def carry_over(
     return Payments(number=number, time=time, route=payments.route), len(kept)
 
 
-def outcomes_of(payments: Payments, carried: int) -> Outcomes:
-    """What became of all payments but the first `carried`."""
-    number = payments.number[carried:]
-    reason = number[:, REASON]
-    return Outcomes(
-        reason=np.where(reason == OPEN, UNRESOLVED, reason).astype(np.int8),
-        fee=number[:, FEE_PAID].copy(),
-        attempts=number[:, ATTEMPTS].astype(np.int32),
-        failed_attempts=number[:, FAILED_ATTEMPTS].astype(np.int32),
-        seconds=payments.time[carried:, TAKEN].copy(),
+def outcomes_of(payments: Payments, carried: int) -> tuple[Outcomes, float]:
+    """What became of all payments but the first `carried`, and when the last answer came."""
+    count = len(payments.number) - carried
+    outcomes = Outcomes(
+        reason=np.empty(count, dtype=np.int8),
+        fee=np.empty(count, dtype=np.int64),
+        attempts=np.empty(count, dtype=np.int32),
+        failed_attempts=np.empty(count, dtype=np.int32),
+        seconds=np.empty(count),
     )
+    last = _collect(
+        payments.number,
+        payments.time,
+        carried,
+        outcomes.reason,
+        outcomes.fee,
+        outcomes.attempts,
+        outcomes.failed_attempts,
+        outcomes.seconds,
+    )
+    return outcomes, last
+
+
+@kernel
+def _collect(
+    number: Int64Array,
+    time: FloatArray,
+    carried: int,
+    reason: Int8Array,
+    fee: Int64Array,
+    attempts: Int32Array,
+    failed_attempts: Int32Array,
+    seconds: FloatArray,
+) -> float:
+    """Write outcomes into the last five arrays; the time of the last answer."""
+    last = -np.inf
+    for payment in range(len(number)):
+        row = number[payment]
+        last = max(last, time[payment, AT] + time[payment, TAKEN])
+        place = payment - carried
+        if place >= 0:
+            reason[place] = UNRESOLVED if row[REASON] == OPEN else row[REASON]
+            fee[place] = row[FEE_PAID]
+            attempts[place] = row[ATTEMPTS]
+            failed_attempts[place] = row[FAILED_ATTEMPTS]
+            seconds[place] = time[payment, TAKEN]
+    return last

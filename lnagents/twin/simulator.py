@@ -22,9 +22,9 @@ from lnagents.twin.gossip import announce, make_room, seen_rows
 from lnagents.twin.htlcs import reported_balances
 from lnagents.twin.memory import forget
 from lnagents.twin.network import POLICY_COLUMNS, FloatArray, Int64Array, Network
-from lnagents.twin.payments import carry_over, check_traffic, make_payments, outcomes_of
+from lnagents.twin.payments import carry_over, make_payments, outcomes_of
 from lnagents.twin.settings import TwinSettings
-from lnagents.twin.state import AT, NEXT_PAYMENT, TAKEN, State, log_of, make_log
+from lnagents.twin.state import NEXT_PAYMENT, State, log_of, make_log
 from lnagents.twin.traffic import AttemptLog, Outcomes, Traffic
 
 _LOGGED = 1024
@@ -68,6 +68,7 @@ class Twin:
         self._settings = settings or TwinSettings()
         self._now = 0.0
         self._log: AttemptLog | None = None
+        self._no_log = make_log(0, recording=False)
         self._state = make_state(network, self._settings, seed, exhaustive=exhaustive)
 
     @property
@@ -129,28 +130,26 @@ class Twin:
         Raises:
             ValueError: a payment names a node or edge that does not exist.
         """
-        directions = directions or Directions.of(len(traffic))
-        check_traffic(self._network, traffic, directions)
         state, start = self._state, self._now
         desk = state.desk
         payments, carried = carry_over(
-            desk.payments, make_payments(traffic, directions, start), desk.attempts, desk.events
+            desk.payments,
+            make_payments(self._network, traffic, directions, start),
+            desk.attempts,
+            desk.events,
         )
-        log = make_log(_LOGGED if record else 0, recording=record)
+        log = make_log(_LOGGED, recording=True) if record else self._no_log
         state = state._replace(desk=desk._replace(payments=payments, log=log))
         state.cursor[NEXT_PAYMENT] = carried
         end = np.inf if until is None else start + until
         while run(state, end) == NEEDS_ROOM:
             state = with_room(state, start)
         self._state = state
-        if until is not None:
-            self._now = end
-        elif len(payments.time):
-            answered = payments.time[:, AT] + payments.time[:, TAKEN]
-            self._now = max(start, float(answered.max()))
+        outcomes, last_answer = outcomes_of(payments, carried)
+        self._now = max(start, last_answer) if until is None else end
         if record:
             self._log = log_of(state.desk.log, carried, start)
-        return outcomes_of(payments, carried)
+        return outcomes
 
     def advance(self, seconds: float) -> None:
         """Let time pass: HTLCs resolve, gossip arrives, mission control forgets.
