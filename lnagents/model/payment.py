@@ -7,6 +7,11 @@ from enum import Enum, IntEnum
 
 from lnagents.model.units import Msat, NodeKey, PaymentHash, ShortChannelId
 
+HOP_BY_HOP_SLACK = 160
+"""Blocks by which the HTLC to an agent that chooses the next channel expires later than the route
+needs that was found, so that the agent may choose a longer one: two hops of LND's default
+(`bitcoin.timelockdelta`)."""
+
 
 class FailureCode(IntEnum):
     """Why a hop refused, as LND numbers it in `lnrpc.Failure.FailureCode` (BOLT 4 names)."""

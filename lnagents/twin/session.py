@@ -8,6 +8,7 @@ route is left, the time is over, or a failure is final.
 
 from __future__ import annotations
 
+from lnagents.model.payment import HOP_BY_HOP_SLACK
 from lnagents.twin.commitment import Liquidity
 from lnagents.twin.directions import BY_HOP, BY_ROUTE
 from lnagents.twin.events import push
@@ -62,7 +63,7 @@ from lnagents.twin.state import (
     write_attempt,
     write_result,
 )
-from lnagents.twin.steering import THINKING_TIME, choose, lay_route
+from lnagents.twin.steering import THINKING_TIME, choose, give_slack, lay_route
 from lnagents.twin.traffic import ERROR, INSUFFICIENT_BALANCE, NO_ROUTE, SETTLED, TIMEOUT
 
 # Kinds of events; the subject is an attempt, or a payment where named.
@@ -107,6 +108,8 @@ def take_turn(state: State, payment: int, now: float) -> None:
             hops, reason = choose(state, payment, NOTHING, now), NO_ROUTE
         else:
             hops, reason = find_part(mind, switch.liquidity, number, switch.height, now)
+            if number[MODE] == BY_HOP:
+                give_slack(mind.space, state.agents, hops, HOP_BY_HOP_SLACK)
         if hops > 0:
             start_attempt(desk, switch, mind.space, payment, hops, now)
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from lnagents.model.payment import HOP_BY_HOP_SLACK
 from lnagents.twin.commitment import MAX_HTLCS, Liquidity
 from lnagents.twin.forwarding import inbound_fee, outbound_fee
 from lnagents.twin.gossip import Gossip, seen_row
@@ -144,9 +145,25 @@ def choose(state: State, payment: int, attempt: int, now: float) -> int:
         )
         _swap_others(liquidity, agents, node, edge)
         if hops > 0 and place + hops <= MAX_HOPS:
+            slack = HOP_BY_HOP_SLACK
+            if attempt != NOTHING:
+                # No more than the agent itself was given.
+                left = hop[EXPIRY, place - 1] - policy[edge, TIME_LOCK_DELTA]
+                slack = min(slack, max(0, left - mind.space.route_expiry[0]))
+            give_slack(mind.space, agents, hops, slack)
             if attempt != NOTHING:
                 _replace_rest(state.desk.attempts, mind.space, attempt, hops)
             return hops
+
+
+@kernel
+def give_slack(space: SearchSpace, agents: Agents, hops: int, slack: int) -> None:
+    """Let the HTLCs as far as the next agent that chooses expire later, by `slack` blocks."""
+    for hop in range(hops - 1):
+        if agents.chooses[space.edge_target[space.route_edge[hop]]]:
+            for before in range(hop + 1):
+                space.route_expiry[before] += slack
+            return
 
 
 @kernel

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from lnagents.model.payment import Hop, Route
+from lnagents.model.payment import HOP_BY_HOP_SLACK, Hop, Route
 from lnagents.model.units import Msat, NodeKey, ShortChannelId
 
 DELEGATION_RECORD = 1_048_577
@@ -20,10 +20,6 @@ DELEGATION_RECORD = 1_048_577
 
 NOWHERE: ShortChannelId = 1 << 40
 """Output 0 of the first transaction of block 1, which created coins: never a channel."""
-
-EXPIRY_SLACK = 160
-"""Blocks that the sender adds for routes with longer time locks than the one it found: two hops of
-LND's default (`bitcoin.timelockdelta`)."""
 
 BLOCK_PADDING = 3
 """Blocks beyond what an invoice asks for, for those mined meanwhile (LND's
@@ -83,15 +79,20 @@ class Delegation:
         )
 
 
-def delegate(route: Route, agents: Collection[NodeKey], delegation: Delegation) -> Route:
+def delegate(
+    route: Route,
+    agents: Collection[NodeKey],
+    delegation: Delegation,
+    slack: int = HOP_BY_HOP_SLACK,
+) -> Route:
     """`route` as far as the first of `agents` on it, which is told to go on as it likes.
 
-    That agent is handed what the rest of the route would have cost, and `EXPIRY_SLACK` blocks more.
-    Without such an agent it is the whole route, which carries the payment secret to its end.
+    That agent is handed what the rest of the route would have cost, and `slack` blocks more. If
+    there is no such agent it is the whole route, which carries the payment secret to its end.
     """
     for place, hop in enumerate(route.hops[:-1]):
         if hop.target in agents and hop.target not in delegation.passed:
-            return _cut(route, place, delegation)
+            return _cut(route, place, delegation, slack)
     return replace(
         route,
         payment_addr=delegation.payment_addr,
@@ -99,14 +100,14 @@ def delegate(route: Route, agents: Collection[NodeKey], delegation: Delegation) 
     )
 
 
-def _cut(route: Route, place: int, delegation: Delegation) -> Route:
+def _cut(route: Route, place: int, delegation: Delegation, slack: int) -> Route:
     chooser = route.hops[place]
-    hops = [replace(hop, expiry=hop.expiry + EXPIRY_SLACK) for hop in route.hops[:place]]
+    hops = [replace(hop, expiry=hop.expiry + slack) for hop in route.hops[:place]]
     records = {DELEGATION_RECORD: delegation.to_bytes()}
     # Its "next node" is itself: what LND learns of this hop says nothing about any other pair.
     nowhere = Hop(NOWHERE, chooser.target, chooser.amount_msat, 0, chooser.expiry)
     return Route(
         hops=(*hops, replace(chooser, custom_records=records), nowhere),
         total_amount_msat=route.total_amount_msat,
-        total_time_lock=route.total_time_lock + EXPIRY_SLACK,
+        total_time_lock=route.total_time_lock + slack,
     )

@@ -25,7 +25,7 @@ from lnagents.lnd import (
 )
 from lnagents.model.errors import LndError, NodeUnavailableError, NoRouteError
 from lnagents.model.graph import LocalChannel, forwarding_fee
-from lnagents.model.payment import AttemptStatus, Route
+from lnagents.model.payment import HOP_BY_HOP_SLACK, AttemptStatus, Route
 from lnagents.model.units import Msat, NodeKey, PaymentHash, ShortChannelId
 
 NEVER = float("-inf")
@@ -172,8 +172,9 @@ class Forwarder:
             if channel.scid == htlc.incoming_scid:
                 continue
             route = await self._search(htlc, delegation, channel.scid, came_from)
-            if route is not None and await self._affordable(htlc, route, channel):
-                preimage = await self._pay(htlc, delegation, route)
+            slack = -1 if route is None else await self._slack(htlc, route, channel)
+            if route is not None and slack >= 0:
+                preimage = await self._pay(htlc, delegation, route, slack)
                 if preimage:
                     return SettleHtlc(preimage)
         return FailHtlc()
@@ -197,21 +198,26 @@ class Forwarder:
             return None
         return routes[0]
 
-    async def _affordable(self, htlc: HeldHtlc, route: Route, channel: LocalChannel) -> bool:
-        """Whether the route leaves the node its fee and its time, and the channel has room."""
+    async def _slack(self, htlc: HeldHtlc, route: Route, channel: LocalChannel) -> int:
+        """Blocks to spare for the next agent, if the route leaves the node its fee and its time.
+
+        Negative: it does not, or the channel has no room.
+        """
         client, key = self._node.client, self._node.key
         outgoing = (await within(client.channel(channel.scid))).edge_from(key).policy
         incoming = (await within(client.channel(htlc.incoming_scid))).edge_from(key).policy
         if outgoing is None:
-            return False
+            return -1
         amount = route.total_amount_msat
-        return (
-            amount + forwarding_fee(amount, outgoing, incoming) <= htlc.incoming_amount_msat
-            and route.total_time_lock + outgoing.time_lock_delta <= htlc.incoming_expiry
-            and admits(channel, self._share(htlc, channel.scid), amount)
-        )
+        needed = amount + forwarding_fee(amount, outgoing, incoming)
+        if needed > htlc.incoming_amount_msat or not admits(
+            channel, self._share(htlc, channel.scid), amount
+        ):
+            return -1
+        latest = htlc.incoming_expiry - outgoing.time_lock_delta
+        return min(HOP_BY_HOP_SLACK, latest - route.total_time_lock)
 
-    async def _pay(self, htlc: HeldHtlc, delegation: Delegation, route: Route) -> bytes:
+    async def _pay(self, htlc: HeldHtlc, delegation: Delegation, route: Route, slack: int) -> bytes:
         """The preimage that the route brings, empty if it fails."""
         onward = replace(delegation, passed=(*delegation.passed, self._node.key))
         self._node.flows.on_delegated(
@@ -219,7 +225,7 @@ class Forwarder:
         )
         try:
             attempt = await self._node.client.send_to_route(
-                htlc.payment_hash, delegate(route, self._community.agents, onward)
+                htlc.payment_hash, delegate(route, self._community.agents, onward, slack)
             )
         except NodeUnavailableError:
             raise  # nobody knows whether it goes on

@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 
 from lnagents.env.live.delegation import (
     DELEGATION_RECORD,
-    EXPIRY_SLACK,
     NOWHERE,
     Delegation,
     delegate,
 )
-from lnagents.model.payment import Hop, Route
+from lnagents.model.payment import HOP_BY_HOP_SLACK, Hop, Route
 
 keys = st.binary(min_size=33, max_size=33).map(bytes.hex)
 delegations = st.builds(
@@ -60,9 +59,9 @@ def test_a_route_ends_at_the_first_agent_on_it() -> None:
     assert [hop.scid for hop in sent.hops] == [11, 12, NOWHERE]
     # The agent gets what the rest would have cost, and time for a longer way.
     assert sent.total_amount_msat == ROUTE.total_amount_msat
-    assert sent.total_time_lock == ROUTE.total_time_lock + EXPIRY_SLACK
+    assert sent.total_time_lock == ROUTE.total_time_lock + HOP_BY_HOP_SLACK
     assert sent.hops[0].amount_msat == 1_003_000
-    assert sent.hops[0].expiry == 940 + EXPIRY_SLACK
+    assert sent.hops[0].expiry == 940 + HOP_BY_HOP_SLACK
     assert sent.hops[1].expiry == sent.hops[2].expiry == 860
     records = [hop.custom_records for hop in sent.hops]
     assert records == [{}, {DELEGATION_RECORD: WANTED.to_bytes()}, {}]

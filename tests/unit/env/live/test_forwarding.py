@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from lnagents.env.live.delegation import (
     DELEGATION_RECORD,
-    EXPIRY_SLACK,
     NOWHERE,
     Delegation,
 )
@@ -197,7 +196,11 @@ async def test_the_next_agent_is_left_the_choice_too() -> None:
     assert [hop.scid for hop in sent.hops] == [ONE, NOWHERE]
     told = Delegation.from_bytes(sent.hops[0].custom_records[DELEGATION_RECORD])
     assert told == replace(WANTED, passed=(OWN,))
-    assert sent.total_time_lock == HEIGHT + 163 + EXPIRY_SLACK
+    # All the time that it was given is its own.
+    assert sent.total_time_lock == HEIGHT + 163
+    patient = replace(left_to_us(), incoming_expiry=HEIGHT + 163 + 80 + 30)
+    assert await case.decide(patient) == SettleHtlc(PREIMAGE)
+    assert case.script.sent[-1].total_time_lock == HEIGHT + 163 + 30
 
 
 async def test_a_damaged_record_is_refused() -> None:
