@@ -111,6 +111,10 @@ def fidelity(
             " so an interrupted bench goes on; `lnagents twin replay` reads them."
         ),
     ] = None,
+    twice: Annotated[
+        bool,
+        typer.Option(help="Run the live side twice, to see how far LND agrees with itself."),
+    ] = False,
     explain: Annotated[
         int | None,
         typer.Option(metavar="CASE", help="Show this case of each set step by step, nothing else."),
@@ -134,6 +138,7 @@ def fidelity(
                 cases=range(cases) if explain is None else [explain],
                 seed=seed,
                 directory=record,
+                twice=twice,
                 progress=lambda text: status.update(text),
             )
         )
@@ -192,6 +197,58 @@ def env(
         f" {result.payments_per_round} payments a round",
         highlight=False,
     )
+
+
+@app.command()
+def twin(
+    graph: Annotated[
+        Path | None,
+        typer.Option(
+            help="A network's file, as for `twin describe`; without it, Barabási-Albert networks"
+            " of 100, 500, 1,000 and 5,000 nodes."
+        ),
+    ] = None,
+    payments: Annotated[int, typer.Option(min=1, help="On each network.")] = 20_000,
+    json_output: JsonOption = False,
+) -> None:
+    """Payments of the twin per second of one processor, and the memory it takes."""
+    from lnagents.evaluate.bench_twin import NODES, bench_twin
+
+    with error_console.status("Starting") as status:
+        result = bench_twin(
+            NODES if graph is None else (graph,),
+            payments=payments,
+            progress=lambda text: status.update(text),
+        )
+    if json_output:
+        print_json(result.to_json())
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in (
+        "nodes",
+        "channels",
+        "payments/CPU-second",
+        "success",
+        "peak RSS, MB",
+        "bytes/channel",
+    ):
+        table.add_column(title, justify="right")
+    for row in result.rows:
+        table.add_row(
+            f"{row.nodes:,}",
+            f"{row.channels:,}",
+            f"{row.payments_per_cpu_second:,.0f}",
+            f"{100 * row.success:.1f} %",
+            f"{row.peak_rss_mb:.0f}",
+            f"{row.bytes_per_channel:,.0f}",
+        )
+    console.print(table)
+    if result.growth:
+        console.print(
+            f"The time for a payment grows with nodes^{result.growth['nodes']:.2f},"
+            f" or channels^{result.growth['channels']:.2f}.",
+            highlight=False,
+        )
 
 
 def _case_sets(names: list[str]) -> list[CaseSet]:

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from lnagents.cli.output import console
 from lnagents.evaluate.fidelity import FidelityBench
-from lnagents.evaluate.fidelity_compare import Agreement, wilson
+from lnagents.evaluate.fidelity_compare import Agreement, agreement, wilson
 
 _TITLES = {
     "outcome": "outcome",
@@ -28,6 +28,8 @@ def show_agreement(bench: FidelityBench) -> None:
         _add_row(table, case_set.value, counted)
     if len(bench.sets) > 1:
         _add_row(table, "all", bench.total)
+    if bench.repeated:
+        _add_row(table, "LND against itself", agreement(bench.repeated))
     console.print(table)
     for text in bench.divergences:
         console.print()

@@ -18,7 +18,7 @@ from lnagents.evaluate.fidelity_compare import (
 from lnagents.evaluate.fidelity_explain import divergences
 from lnagents.evaluate.fidelity_live import record_case
 from lnagents.evaluate.recording import CaseSet, Recording, dump_recording, load_recording
-from lnagents.evaluate.replay import replay
+from lnagents.evaluate.replay import as_replay, replay
 from lnagents.model.errors import RecordingError, SettleTimeoutError
 
 SHOWN_DIVERGENCES = 5
@@ -35,6 +35,8 @@ class FidelityBench:
     """All cases that were compared, in the order in which they were asked for."""
 
     cases: tuple[CaseComparison, ...]
+    repeated: tuple[CaseComparison, ...] = ()
+    """The same live runs against second live runs, if there were any."""
 
     @property
     def total(self) -> Agreement:
@@ -57,10 +59,13 @@ class FidelityBench:
 
     def to_json(self) -> dict[str, object]:
         """For scripts: all together, each set, and the first divergences."""
-        return self.total.to_json() | {
+        document = self.total.to_json() | {
             "sets": {case_set.value: one.to_json() for case_set, one in self.sets.items()},
             "divergences": self.divergences,
         }
+        if self.repeated:
+            document["lnd_repeats_itself"] = agreement(self.repeated).to_json()
+        return document
 
 
 def compare_recordings(recordings: Sequence[Recording]) -> FidelityBench:
@@ -93,6 +98,7 @@ async def bench_fidelity(
     cases: Iterable[int],
     seed: int,
     directory: Path | None = None,
+    twice: bool = False,
     progress: Progress = lambda text: None,
 ) -> FidelityBench:
     """Run cases on real LND and in the twin, and compare.
@@ -103,6 +109,7 @@ async def bench_fidelity(
         seed: of everything that is drawn.
         directory: where recordings of the live side are kept, one file per case. Cases that it has
             already are not run live again, so an interrupted bench goes on where it was.
+        twice: run each case live a second time, to see how far LND agrees with itself.
         progress: told what is being done.
 
     Raises:
@@ -112,7 +119,7 @@ async def bench_fidelity(
     """
     numbers = list(cases)
     drawn = [draw_case(case_set, seed, index) for case_set in case_sets for index in numbers]
-    compared = []
+    compared, repeated = [], []
     for number, case in enumerate(drawn):
 
         def told(text: str, place: str = f"{case.name} ({number + 1} of {len(drawn)})") -> None:
@@ -121,20 +128,29 @@ async def bench_fidelity(
         recording = await record_or_load(case, directory, told)
         told("in the twin")
         compared.append(compare(recording, await asyncio.to_thread(replay, recording)))
-    return FidelityBench(tuple(compared))
+        if twice:
+            second = await record_or_load(case, directory, told, again=True)
+            repeated.append(compare(recording, as_replay(recording, second)))
+    return FidelityBench(tuple(compared), tuple(repeated))
 
 
 async def record_or_load(
-    case: Case, directory: Path | None, progress: Progress = lambda text: None
+    case: Case,
+    directory: Path | None,
+    progress: Progress = lambda text: None,
+    *,
+    again: bool = False,
 ) -> Recording:
     """The recording of a case: from `directory` if it is there, else by running it now.
+
+    The one of a second live run (`again`) has a file of its own.
 
     Raises:
         TestbedError: the network did not come up.
         LndError: a node refused or does not answer.
         RecordingError: what is in `directory` is wrong, or is of another case.
     """
-    path = None if directory is None else directory / f"{case.name}.json"
+    path = None if directory is None else directory / f"{case.name}{'.again' if again else ''}.json"
     if path is not None and await asyncio.to_thread(path.exists):
         recording = await asyncio.to_thread(load_recording, path)
         if recording.topology != case.topology:

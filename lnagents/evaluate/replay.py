@@ -23,7 +23,7 @@ from lnagents.evaluate.recording import (
 )
 from lnagents.model.errors import RecordingError
 from lnagents.model.topology import Profile
-from lnagents.model.units import Msat
+from lnagents.model.units import MSAT_PER_SAT, Msat
 from lnagents.testbed.settings import usual_policy
 from lnagents.twin import traffic as reasons
 from lnagents.twin.network import Network
@@ -186,6 +186,66 @@ def replay(recording: Recording, settings: TwinSettings | None = None) -> Replay
         balance_msat=tuple((int(first), int(second)) for first, second in balances),
         reported_msat=tuple((int(first), int(second)) for first, second in reported),
     )
+
+
+def as_replay(recording: Recording, again: Recording) -> Replay:
+    """Another live run of the same case, as if it were the twin's: how far LND agrees with itself.
+
+    Raises:
+        RecordingError: it is of another case.
+    """
+    if recording.topology != again.topology or sorted(map(_asked, recording.payments)) != sorted(
+        map(_asked, again.payments)
+    ):
+        raise RecordingError(again.name, f"is not the same case as {recording.name}")
+    # The order in which channels were opened may differ, the pairs of nodes do not.
+    channels = {(channel.source, channel.target): n for n, channel in enumerate(again.channels)}
+    order = [channels[channel.source, channel.target] for channel in recording.channels]
+    place = {theirs: ours for ours, theirs in enumerate(order)}
+
+    def renumbered(attempt: AttemptRecord) -> AttemptRecord:
+        hops = (
+            hop._replace(edge=2 * place[hop.edge >> 1] + (hop.edge & 1)) for hop in attempt.hops
+        )
+        return attempt.model_copy(update={"hops": tuple(hops)})
+
+    return Replay(
+        payments=tuple(
+            ReplayedPayment(
+                reason=payment.reason,
+                fee_msat=payment.fee_msat,
+                attempts=tuple(map(renumbered, payment.attempts)),
+                tied=tuple(False for _ in payment.attempts),
+            )
+            for payment in _in_order_of(recording.payments, again.payments)
+        ),
+        balance_msat=tuple(again.end.balance_msat[theirs] for theirs in order),
+        reported_msat=tuple(
+            (first * MSAT_PER_SAT, second * MSAT_PER_SAT)
+            for first, second in (again.end.listed_sat[theirs] for theirs in order)
+        ),
+    )
+
+
+def _asked(payment: PaymentRecord) -> tuple[str, str, Msat, Msat, int]:
+    """What was asked for: nearly always another amount."""
+    return (
+        payment.source,
+        payment.target,
+        payment.amount_msat,
+        payment.fee_limit_msat,
+        payment.max_parts,
+    )
+
+
+def _in_order_of(
+    payments: Sequence[PaymentRecord], others: Sequence[PaymentRecord]
+) -> list[PaymentRecord]:
+    """The same payments of another run, where two at once may have begun the other way round."""
+    waiting: dict[tuple[str, str, Msat, Msat, int], list[PaymentRecord]] = {}
+    for other in others:
+        waiting.setdefault(_asked(other), []).append(other)
+    return [waiting[_asked(payment)].pop(0) for payment in payments]
 
 
 def _run(

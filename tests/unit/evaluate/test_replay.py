@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 
 from lnagents.evaluate.fidelity import compare_recordings
+from lnagents.evaluate.fidelity_compare import compare
 from lnagents.evaluate.recording import CaseSet, UpdateRecord
-from lnagents.evaluate.replay import network_of, replay, settings_of
+from lnagents.evaluate.replay import as_replay, network_of, replay, settings_of
 from lnagents.model.errors import RecordingError
 from lnagents.model.topology import PolicySpec, Profile
 from lnagents.twin.network import BASE_FEE, MAX_HTLC
@@ -130,3 +131,44 @@ def test_payments_one_after_the_other_or_together() -> None:
 def test_the_same_recording_gives_the_same_replay() -> None:
     recording = make_recording((SETTLED, REFUSED))
     assert replay(recording) == replay(recording)
+
+
+def test_a_second_live_run_is_compared_like_a_twin() -> None:
+    """Also if its channels were opened in another order."""
+    first = make_recording()
+    turned = {0: 2, 1: 3, 2: 0, 3: 1}
+    steps = tuple(
+        step.model_copy(
+            update={
+                "attempts": tuple(
+                    one.model_copy(
+                        update={
+                            "hops": tuple(hop._replace(edge=turned[hop.edge]) for hop in one.hops)
+                        }
+                    )
+                    for one in step.attempts
+                )
+            }
+        )
+        for step in first.payments
+    )
+    end = first.end
+    again = first.model_copy(
+        update={
+            "channels": first.channels[::-1],
+            "steps": steps,
+            "end": end.model_copy(
+                update={
+                    "balance_msat": end.balance_msat[::-1],
+                    "listed_sat": end.listed_sat[::-1],
+                }
+            ),
+        }
+    )
+    case = compare(first, as_replay(first, again))
+    assert case.same_sequences
+    assert not case.channels
+    unlike = compare(first, as_replay(first, first.model_copy(update={"steps": steps})))
+    assert not unlike.same_sequences
+    with pytest.raises(RecordingError, match=r"not the same case"):
+        as_replay(first, make_recording((SETTLED,)))
