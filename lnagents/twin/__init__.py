@@ -1,8 +1,8 @@
 """A fast simulator of a Lightning network that does what LND does.
 
 `Twin` runs the payments of a `Traffic` on a `Network`, `BatchedTwin` many of them at once;
-`network`, `traffic`, `directions` and `settings` say what goes in and out, `loaders`, `generate` and
-`sample` make networks, `demand` makes traffic, `success_bound` says what nobody could beat.
+`network`, `traffic`, `directions` and `settings` say what goes in and out, `loaders`, `generate`
+and `sample` make networks, `demand` makes traffic, `success_bound` says what nobody could beat.
 
 Behind them, bottom up: `commitment` (a channel's money), `forwarding` (a node's checks), `gossip`
 (who knows which policy), `memory`, `probability` and `mission` (what senders learn), `labels`,
