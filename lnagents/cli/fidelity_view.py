@@ -9,7 +9,7 @@ from lnagents.evaluate.fidelity import FidelityBench
 from lnagents.evaluate.fidelity_compare import Agreement, agreement, wilson
 
 _TITLES = {
-    "outcome": "outcome",
+    "outcome": "same outcome",
     "first_route": "first route",
     "sequence": "all attempts",
 }
@@ -21,8 +21,8 @@ def show_agreement(bench: FidelityBench) -> None:
     table.add_column("")
     table.add_column("payments", justify="right")
     for title in _TITLES.values():
-        table.add_column(f"same {title} (95 % interval)", justify="right")
-    table.add_column("balances that differ", justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("balances", justify="right", no_wrap=True)
     table.add_column("ties", justify="right")
     for case_set, counted in bench.sets.items():
         _add_row(table, case_set.value, counted)
@@ -31,6 +31,12 @@ def show_agreement(bench: FidelityBench) -> None:
     if bench.repeated:
         _add_row(table, "LND against itself", agreement(bench.repeated))
     console.print(table)
+    console.print(
+        "Shares of the payments in %, with 95 % intervals. Balances: channels that differ, of those"
+        " in cases where all attempts agree. Ties: payments that LND decided by the order of a hash"
+        " map, and those after them in the same cases; neither is in the shares.",
+        style="dim",
+    )
     for text in bench.divergences:
         console.print()
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -41,14 +47,12 @@ def _add_row(table: Table, name: str, counted: Agreement) -> None:
     for _, successes in counted.shares():
         low, high = wilson(successes, counted.payments)
         share = successes / max(1, counted.payments)
-        cells.append(f"{100 * share:.2f} % ({100 * low:.2f}–{100 * high:.2f})")
-    ties = str(counted.ties)
-    if counted.after_ties:
-        ties += f" (and {counted.after_ties} after them)"
+        cells.append(f"{100 * share:.1f} ({100 * low:.1f}–{100 * high:.1f})")
+    ties = f"{counted.ties} +{counted.after_ties}" if counted.ties else "0"
     table.add_row(
         name,
         f"{counted.payments:,}",
         *cells,
-        f"{counted.balance_mismatches:,} of {2 * counted.channels_compared:,}",
+        f"{counted.balance_mismatches:,}/{counted.channels_compared:,}",
         ties,
     )
