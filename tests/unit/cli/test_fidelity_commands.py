@@ -44,7 +44,7 @@ def test_replay_for_people(folder: str) -> None:
     assert result.exit_code == 0
     assert "line: 3 nodes, 2 channels, 2 payments" in result.stdout
     assert "#1 a→c 400,000 sat" in result.stdout
-    assert "same outcome" in result.stdout
+    assert "first route" in result.stdout
     assert "single" in result.stdout
 
 
