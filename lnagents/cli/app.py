@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lnagents import __version__
-from lnagents.cli import agent, bench, demo, testbed, toolchain, topology, twin
+from lnagents.cli import agent, bench, demo, testbed, toolchain, topology, train, twin
 from lnagents.cli.output import FAILURE, INPUT_ERROR, error_console
 from lnagents.model.errors import InputError, LnagentsError
 
@@ -23,6 +23,8 @@ app = typer.Typer(
 app.command("setup")(toolchain.setup)
 app.command("doctor")(toolchain.doctor)
 app.command("demo")(demo.demo)
+app.command("train")(train.train)
+app.command("resume")(train.resume)
 app.add_typer(testbed.app, name="testbed")
 app.add_typer(agent.app, name="agent")
 app.add_typer(topology.app, name="topology")

@@ -34,6 +34,8 @@ class TrainReport:
     """Iterations so far, this one included."""
     steps: int
     """Steps of environments so far, of all agents together as one."""
+    iteration_steps: int
+    """The part of them in this iteration."""
     reward: float
     """Mean over steps, environments and agents."""
     episode_return: float
@@ -97,9 +99,11 @@ class Trainer:
         how, explained = self._learn(rollout, torch.Generator().manual_seed(seeds[1]))
         self.iteration += 1
         shape = self.task.shape
+        steps = shape.steps * shape.batch * self.settings.episodes
         return TrainReport(
             iteration=self.iteration,
-            steps=self.iteration * shape.steps * shape.batch * self.settings.episodes,
+            steps=self.iteration * steps,
+            iteration_steps=steps,
             reward=float(rollout.rewards.mean()),
             episode_return=float(rollout.rewards.sum(0).mean()),
             collect_seconds=collected - began,

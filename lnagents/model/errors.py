@@ -4,8 +4,9 @@ LnagentsError
 ├── InputError                 bad input from a user; the command line exits with 2
 │   ├── TopologyError          a topology file
 │   ├── WorkloadError          a workload file
-│   ├── ConfigError            an agent's configuration
-│   └── RecordingError         a recorded live run
+│   ├── ConfigError            a configuration, of an agent or of a training
+│   ├── RecordingError         a recorded live run
+│   └── ExperimentError        the definition of an experiment, or its results
 ├── LndError                   an answer of a node (mapped from gRPC in `lnagents.lnd`)
 │   ├── NodeUnavailableError   not reachable, starting or shutting down
 │   ├── NodeTimeoutError       no answer within the deadline
@@ -57,11 +58,15 @@ class WorkloadError(InputError):
 
 
 class ConfigError(InputError):
-    """An agent's configuration is wrong."""
+    """The configuration of an agent or of a training is wrong."""
 
 
 class RecordingError(InputError):
     """A recording of a live run is wrong."""
+
+
+class ExperimentError(InputError):
+    """The definition of an experiment is wrong, or its results do not fit."""
 
 
 class LndError(LnagentsError):

@@ -1,0 +1,242 @@
+"""The twin as a task for trainers of teams: networks, payments and rewards from a file.
+
+Nothing here imports torch until a task is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from lnagents.env.arrays import TERM_NAMES, ActionArrays, RoundArrays
+from lnagents.env.batch import LightningBatch
+from lnagents.env.encoding import ACTION_NAMES, CHANNEL_FEATURE_NAMES, NODE_FEATURE_NAMES
+from lnagents.env.payments import RandomDemand
+from lnagents.env.reward import RewardMode, RewardWeights
+from lnagents.env.settings import EnvSettings
+from lnagents.env.truth import TRUTH_COLUMNS
+from lnagents.env.twin_world import TwinWorld
+from lnagents.evaluate.networks import find_network
+from lnagents.evaluate.truth_rows import truth_rows
+from lnagents.model.errors import ConfigError
+from lnagents.model.files import StrictModel
+from lnagents.model.workload import AmountSpec
+from lnagents.twin.announced import Selection
+from lnagents.twin.network import Network
+
+if TYPE_CHECKING:
+    from lnagents.learn.task import Actions, Seen, StepResult
+
+FloatArray = NDArray[np.float32]
+
+NEIGHBOUR_FEATURES = (
+    "peer_fee_rate",
+    "peer_fee_rate_change",
+    "competing_fee_rate",
+    "competing_fee_rate_change",
+    "peer_share",
+    "capacity",
+    "flow",
+)
+"""What a node can tell about its neighbourhood, each a mean over its own channels: the fee rates
+that peers announce (their last action) and by how much they moved since the round before, the same
+of those who compete for the same peers, the peers' share of the balances, capacity, and what flowed
+in both directions together. All on the scales of `lnagents.env.encoding`."""
+
+_COLUMN = {name: place for place, name in enumerate(CHANNEL_FEATURE_NAMES)}
+
+
+class RewardSpec(StrictModel):
+    """What agents are rewarded with, see `lnagents.env.reward`."""
+
+    mode: RewardMode = RewardMode.COMPETITIVE
+    mix: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """Of `mixed`: the weight of the mean over all agents."""
+    unit_msat: Annotated[int, Field(ge=1)] = 1_000
+    fees_earned: float = 1.0
+    fees_paid: float = 1.0
+    failed_attempt_msat: float = 100.0
+    network_term_msat: float = 1_000.0
+
+
+class LightningSpec(StrictModel):
+    """Networks in the twin, who decides there, and who pays."""
+
+    networks: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Topologies that come along, or files as `lnagents twin describe` takes them."""
+    environments: Annotated[int, Field(ge=1)] = 8
+    """At once; they take the networks in turn."""
+    agents: Annotated[int, Field(ge=1)] | None = None
+    """How many nodes of each network have agents, those with the most channels; None: all."""
+    rounds: Annotated[int, Field(ge=1)] = 50
+    """Of an episode."""
+    payments_per_round: Annotated[int, Field(ge=0)] = 50
+    """From random nodes to random other ones."""
+    amount: AmountSpec = AmountSpec()
+    reward: RewardSpec = RewardSpec()
+    network_seed: int = 0
+    """Of what is not known of public networks."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """In which the networks live."""
+
+    @model_validator(mode="after")
+    def _every_network_is_used(self) -> LightningSpec:
+        if len(self.networks) > self.environments:
+            raise ValueError(f"environments: {self.environments} are too few for all networks")
+        return self
+
+
+class LightningTask:
+    """`LightningBatch` as a task: actions are fees, rows are channels, all from arrays."""
+
+    def __init__(self, batch: LightningBatch, *, joint_state: bool) -> None:
+        """A task on `batch`, which is closed with it.
+
+        Args:
+            batch: whose worlds are twins.
+            joint_state: whether to tell the whole truth about all channels, for central critics;
+                it takes time.
+
+        Raises:
+            TypeError: a world is no twin, so that its truth is not at hand as arrays.
+        """
+        from lnagents.learn.task import TaskShape
+
+        self._batch = batch
+        self._twins = [world for world in batch.worlds if isinstance(world, TwinWorld)]
+        if joint_state and len(self._twins) != len(batch):
+            raise TypeError("the joint state is told of twins only")
+        most = max(world.network.channels for world in self._twins) if joint_state else 0
+        self.shape = TaskShape(
+            batch=len(batch),
+            agents=batch.agents,
+            steps=batch.settings.rounds,
+            rows=batch.max_channels,
+            row_features=CHANNEL_FEATURE_NAMES,
+            whole_features=NODE_FEATURE_NAMES,
+            neighbour_features=NEIGHBOUR_FEATURES,
+            state_rows=most,
+            state_features=TRUTH_COLUMNS if joint_state else (),
+            actions=ACTION_NAMES,
+        )
+        self._before: FloatArray | None = None
+
+    def reset(self, seed: int) -> Seen:
+        """Begin episodes everywhere."""
+        self._before = None
+        return self._seen(self._batch.reset(seed))
+
+    def step(self, actions: Actions) -> StepResult:
+        """Live one round everywhere."""
+        from lnagents.learn.task import StepResult
+
+        result = self._batch.step(ActionArrays(actions.rows))
+        return StepResult(
+            seen=self._seen(result.seen),
+            rewards=result.rewards.astype(np.float32),
+            over=result.over,
+            measures=dict(zip(TERM_NAMES, result.seen.terms.mean((0, 1)).tolist(), strict=True)),
+        )
+
+    def close(self) -> None:
+        """Close the worlds."""
+        self._batch.close()
+
+    def _seen(self, arrays: RoundArrays) -> Seen:
+        from lnagents.learn.task import Seen
+
+        mask = arrays.channel_mask.astype(np.float32)
+        levels = neighbourhood(arrays.channels, mask)
+        before = levels if self._before is None else self._before
+        self._before = levels
+        neighbours = np.insert(levels, [1, 2], (levels - before)[..., :2], axis=-1)
+        shape = self.shape
+        state = np.zeros((shape.batch, shape.state_rows, len(shape.state_features)), np.float32)
+        state_mask = np.zeros((shape.batch, shape.state_rows), np.float32)
+        if shape.state_rows:
+            for place, world in enumerate(self._twins):
+                rows = truth_rows(world)
+                state[place, : len(rows)] = rows
+                state_mask[place, : len(rows)] = 1.0
+        return Seen(
+            rows=arrays.channels,
+            mask=mask,
+            whole=arrays.node,
+            neighbours=neighbours,
+            state=state,
+            state_mask=state_mask,
+            choice_mask=np.ones((shape.batch, shape.agents, 0), np.float32),
+        )
+
+
+def neighbourhood(channels: FloatArray, mask: FloatArray) -> FloatArray:
+    """[…, 5], `NEIGHBOUR_FEATURES` without the changes.
+
+    Args:
+        channels: [..., channels, `CHANNEL_FEATURES`].
+        mask: [..., channels], 1 for a channel.
+    """
+
+    def mean(values: FloatArray, known: FloatArray) -> FloatArray:
+        total: FloatArray = (values * known).sum(-1) / np.maximum(known.sum(-1), np.float32(1.0))
+        return total
+
+    def column(name: str) -> FloatArray:
+        return channels[..., _COLUMN[name]]
+
+    return np.stack(
+        (
+            mean(column("peer_fee_rate"), mask * column("peer_known")),
+            mean(column("competing_fee_rate"), mask * column("competing_known")),
+            mean(np.float32(1.0) - column("local_share"), mask),
+            mean(column("capacity"), mask),
+            mean(column("inflow") + column("outflow"), mask),
+        ),
+        axis=-1,
+    )
+
+
+def lightning_task(spec: LightningSpec, source: str, *, joint_state: bool) -> LightningTask:
+    """The task that `spec` describes; `source` is what messages call its file.
+
+    Raises:
+        TopologyError: a network does not exist or is wrong.
+        ConfigError: the networks have not enough nodes for the agents.
+    """
+    networks = [find_network(name, Selection(seed=spec.network_seed)) for name in spec.networks]
+    agents = spec.agents or min(network.nodes for network in networks)
+    for name, network in zip(spec.networks, networks, strict=True):
+        if network.nodes < agents or (spec.agents is None and network.nodes != agents):
+            problem = (
+                f"task.agents: {name} has {network.nodes} nodes, but every network must have"
+                f" {agents} agents"
+            )
+            raise ConfigError(source, problem)
+    settings = EnvSettings(
+        rounds=spec.rounds,
+        mode=spec.reward.mode,
+        mix=spec.reward.mix,
+        reward_unit_msat=spec.reward.unit_msat,
+        weights=RewardWeights(
+            fees_earned=spec.reward.fees_earned,
+            fees_paid=spec.reward.fees_paid,
+            failed_attempt_msat=spec.reward.failed_attempt_msat,
+            network_term_msat=spec.reward.network_term_msat,
+        ),
+    )
+    chosen = [networks[place % len(networks)] for place in range(spec.environments)]
+    worlds = [TwinWorld(network, best_connected(network, agents)) for network in chosen]
+    demand = RandomDemand(spec.payments_per_round, spec.amount)
+    batch = LightningBatch(worlds, demand, settings, threads=spec.threads)
+    return LightningTask(batch, joint_state=joint_state)
+
+
+def best_connected(network: Network, count: int) -> Sequence[str]:
+    """The `count` nodes with the most channels; of equal ones the first, in the network's order."""
+    degrees = np.bincount(network.channel_nodes.ravel(), minlength=network.nodes)
+    first = np.sort(np.argsort(-degrees, kind="stable")[:count])
+    return [network.names[place] for place in first.tolist()]

@@ -1,0 +1,206 @@
+"""The twin as a task for trainers, and training runs in folders."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from lnagents.env.arrays import ActionArrays
+from lnagents.env.encoding import CHANNEL_FEATURE_NAMES
+from lnagents.env.truth import truth_array
+from lnagents.evaluate.train_run import (
+    CHECKPOINT,
+    LOG,
+    TrainConfig,
+    begin,
+    parse_config,
+    read_config,
+    read_log,
+    train,
+)
+from lnagents.evaluate.training import NEIGHBOUR_FEATURES, best_connected, neighbourhood
+from lnagents.evaluate.truth_rows import truth_rows
+from lnagents.learn.task import Actions
+from lnagents.learn.trainer import Trainer, TrainReport
+from lnagents.model.errors import ConfigError, LnagentsError
+from lnagents.testbed import load_topology
+from lnagents.twin.loaders import from_topology
+
+
+def config(**changes: Any) -> TrainConfig:
+    whole: dict[str, Any] = {
+        "seed": 3,
+        "task": {
+            "networks": ["default"],
+            "environments": 2,
+            "rounds": 4,
+            "payments_per_round": 20,
+        },
+        "train": {"iterations": 4, "hidden": 8, "epochs": 2},
+    }
+    for key, value in changes.items():
+        whole[key] = {**whole[key], **value}
+    return parse_config(yaml.safe_dump(whole), "some.yaml")
+
+
+def timeless(line: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in line.items() if not name.endswith("_seconds")}
+
+
+def test_a_task_is_its_batch_in_other_words() -> None:
+    task = config().make_task()
+    batch = config().make_task()._batch
+    seen, arrays = task.reset(5), batch.reset(5)
+    random = np.random.default_rng(1)
+    for _ in range(4):
+        np.testing.assert_array_equal(seen.rows, arrays.channels)
+        np.testing.assert_array_equal(seen.mask, arrays.channel_mask)
+        np.testing.assert_array_equal(seen.whole, arrays.node)
+        shape = (*seen.mask.shape, len(task.shape.actions))
+        fees = random.uniform(-1, 1, shape).astype(np.float32)
+        result = task.step(Actions(fees, np.zeros(shape[:2], np.int64)))
+        lived = batch.step(ActionArrays(fees))
+        np.testing.assert_allclose(result.rewards, lived.rewards, rtol=1e-6)
+        assert result.over == lived.over
+        assert result.measures["fees_earned_msat"] == lived.seen.terms[..., 0].mean()
+        seen, arrays = result.seen, lived.seen
+    assert result.over
+
+
+def test_the_joint_state_is_the_truth() -> None:
+    task = config(train={"algorithm": "mappo"}).make_task()
+    seen = task.reset(5)
+    world = task._twins[0]
+    rows = truth_rows(world)
+    np.testing.assert_array_equal(seen.state[0, : len(rows)], rows)
+    assert seen.state_mask.sum(-1).tolist() == [world.network.channels] * 2
+    # The columns of the world's own truth, whose first node is the one with the smaller key.
+    turned = rows[:, [0, 1, 3, 2, 5, 4, 7, 6]]
+    turned[:, 0] = 1.0 - rows[:, 0]
+    expected = truth_array(world.truth())
+    straight = np.isclose(rows, expected, atol=1e-6).all(1)
+    assert (straight | np.isclose(turned, expected, atol=1e-6).all(1)).all()
+    assert straight.any()
+
+
+def test_the_joint_state_is_not_told_to_who_has_no_use_for_it() -> None:
+    assert config().make_task().reset(1).state.size == 0
+
+
+def test_what_is_told_of_the_neighbourhood_is_a_mean_over_channels() -> None:
+    column = {name: place for place, name in enumerate(CHANNEL_FEATURE_NAMES)}
+    channels = np.zeros((1, 1, 3, len(column)), np.float32)
+    for name, values in {
+        "peer_known": (1, 0, 1),
+        "peer_fee_rate": (0.2, 0.9, 7.0),
+        "local_share": (0.25, 0.75, 7.0),
+        "inflow": (0.1, 0.0, 7.0),
+        "outflow": (0.0, 0.3, 7.0),
+    }.items():
+        channels[0, 0, :, column[name]] = values
+    mask = np.array([[[1, 1, 0]]], np.float32)
+    assert neighbourhood(channels, mask)[0, 0].tolist() == pytest.approx([0.2, 0.0, 0.5, 0.0, 0.2])
+
+
+def test_the_neighbourhood_s_last_change_is_told() -> None:
+    task = config(train={"algorithm": "mean-field"}).make_task()
+    first = task.reset(5)
+    rate, change = (
+        NEIGHBOUR_FEATURES.index(one) for one in ("peer_fee_rate", "peer_fee_rate_change")
+    )
+    assert not first.neighbours[..., change].any()
+    fees = np.full((*first.mask.shape, 3), 0.5, np.float32)
+    after = task.step(Actions(fees, np.zeros((2, 7), np.int64))).seen
+    moved = after.neighbours[..., rate] - first.neighbours[..., rate]
+    np.testing.assert_allclose(after.neighbours[..., change], moved, atol=1e-6)
+    assert moved.any()
+
+
+def test_agents_are_the_best_connected_nodes() -> None:
+    network = from_topology(load_topology("star_ring"))
+    degrees = np.bincount(network.channel_nodes.ravel())
+    chosen = best_connected(network, 3)
+    worst = min(degrees[network.names.index(name)] for name in chosen)
+    others = [degrees[i] for i, name in enumerate(network.names) if name not in chosen]
+    assert len(chosen) == 3
+    assert worst >= max(others)
+
+
+@pytest.mark.parametrize("algorithm", ["ippo", "mappo", "mean-field"])
+def test_a_resumed_run_is_the_same_run(tmp_path: Path, algorithm: str) -> None:
+    chosen = config(train={"algorithm": algorithm})
+    folders = [tmp_path / "whole", tmp_path / "parts"]
+    for folder in folders:
+        begin(chosen, folder)
+    train(Trainer(chosen.make_task(), chosen.train, chosen.seed), folders[0])
+    reports: list[TrainReport] = []
+    train(
+        Trainer(chosen.make_task(), chosen.train, chosen.seed),
+        folders[1],
+        stopped=lambda: len(reports) == 2,
+        progress=reports.append,
+    )
+    assert len(read_log(folders[1])) == 2
+    # As if the run had been killed while it went on: lines after the checkpoint, one half written.
+    with (folders[1] / LOG).open("a") as log:
+        log.write(json.dumps({"iteration": 3}) + '\n{"itera')
+    again = read_config(folders[1] / "config.yaml")
+    assert replace(again, source="some.yaml") == chosen
+    train(Trainer(again.make_task(), again.train, again.seed), folders[1])
+    logs = [[timeless(line) for line in read_log(folder)] for folder in folders]
+    assert logs[0] == logs[1]
+    assert len(logs[0]) == 4
+    saved = [(folder / CHECKPOINT).read_bytes() for folder in folders]
+    assert saved[0] == saved[1]
+
+
+def test_a_folder_is_never_overwritten(tmp_path: Path) -> None:
+    begin(config(), tmp_path / "run")
+    with pytest.raises(ConfigError, match="is not empty"):
+        begin(config(), tmp_path / "run")
+    with pytest.raises(LnagentsError, match="is no training run"):
+        read_log(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("train", {"hiden": 8}, "some.yaml: train: hiden: unknown key"),
+        ("train", {"algorithm": "dqn"}, "some.yaml: train: algorithm: "),
+        ("train", {"entropy": -1}, "some.yaml: train: entropy.start: "),
+        ("train", {"min_deviation": 0.9}, "initial_deviation: not between"),
+        ("task", {"network": "x"}, "some.yaml: task.network: unknown key"),
+        ("task", {"reward": {"mod": 1}}, "some.yaml: task.reward.mod: unknown key"),
+        ("task", {"environments": 0}, "some.yaml: task.environments: "),
+    ],
+)
+def test_what_is_wrong_is_named(part: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(**{part: changes})
+    assert message in str(caught.value)
+
+
+def test_networks_must_have_the_agents() -> None:
+    with pytest.raises(ConfigError, match=r"task\.agents: .* must have 7 agents"):
+        config(task={"networks": ["default", "line5"], "agents": 7}).make_task()
+    both = config(task={"networks": ["default", "line5"], "agents": 5}).make_task()
+    assert both.shape.agents == 5
+
+
+def test_networks_beside_the_configuration_are_found(tmp_path: Path) -> None:
+    from lnagents.model.generate import Shape, generate_topology
+    from lnagents.model.topology import dump_topology
+
+    topology = generate_topology(Shape.RING, nodes=4, seed=1)
+    (tmp_path / "ring.yaml").write_text(dump_topology(topology))
+    (tmp_path / "config.yaml").write_text("task: {networks: [ring.yaml]}")
+    chosen = read_config(tmp_path / "config.yaml")
+    assert chosen.make_task().shape.agents == 4
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_config(tmp_path / "none.yaml")
