@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TypeAlias
 
@@ -81,11 +81,19 @@ def generate_topology(
     if degree < 1:
         raise TopologyError(name, f"degree: {degree} is not positive")
     rng = random.Random(seed)  # noqa: S311 - nothing secret
-    joined = _join(shape, nodes, rng, degree, rewiring, name)
+    return join_nodes(name, nodes, _join(shape, nodes, rng, degree, rewiring, name), rng)
+
+
+def join_nodes(name: str, nodes: int, pairs: Iterable[Pair], rng: random.Random) -> Topology:
+    """A network of the nodes n0, n1, … with a channel for each of `pairs`, drawn as above.
+
+    Raises:
+        ValueError: `name` is not one, or the pairs are not different ones of these nodes.
+    """
     return Topology(
         name=name,
         nodes=tuple(NodeSpec(name=f"n{index}") for index in range(nodes)),
-        channels=tuple(_draw_channel(pair, rng) for pair in joined),
+        channels=tuple(_draw_channel(pair, rng) for pair in pairs),
     )
 
 

@@ -1,0 +1,201 @@
+"""One run: a contestant and a field on one network, round after round, in the twin."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from lnagents import __version__
+from lnagents.env.payments import EpisodePayments, WorkloadDemand
+from lnagents.env.twin_world import TwinTimes, TwinWorld
+from lnagents.env.world import MAX_PARTS
+from lnagents.evaluate.experiment.contestants import Contestant, Same
+from lnagents.evaluate.experiment.definition import RunSpec
+from lnagents.evaluate.experiment.families import Arena, Family, Split, draw_arena, seed_of
+from lnagents.evaluate.measures import fee_churn
+from lnagents.evaluate.results import RunResult, SeatResult
+from lnagents.model.units import Msat
+from lnagents.twin.demand import fee_limits
+from lnagents.twin.network import FEE_RATE, Int64Array
+from lnagents.twin.settings import TwinSettings
+from lnagents.twin.state import (
+    FAILED_FORWARDS,
+    FEES_EARNED,
+    FLOW_COLUMNS,
+    FORWARDED_OUT,
+    FORWARDS,
+)
+from lnagents.twin.success_bound import success_bound
+from lnagents.twin.traffic import SETTLED, Traffic
+
+TIMES = TwinTimes()
+SETTINGS = TwinSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One agent's place."""
+
+    node: str
+    contests: bool
+
+
+def seats_of(agents: Sequence[str], seed: int, *, everyone: bool) -> tuple[Seat, ...]:
+    """Who sits where: the contestant on all places, or on every second one.
+
+    Places are in the arena's order, so that both sides have large nodes and small ones. Of an even
+    number, `seed` decides who has the first; of an odd one, the contestant does.
+    """
+    first = seed % 2 if len(agents) % 2 == 0 else 0
+    return tuple(Seat(node, everyone or place % 2 == first) for place, node in enumerate(agents))
+
+
+def play(spec: RunSpec) -> RunResult:
+    """Play one run; the same `spec` gives the same result, apart from the seconds.
+
+    Raises:
+        TopologyError: the file that the family is taken from cannot be read.
+    """
+    began = time.process_time()
+    stage = _stage(spec.family, spec.split, spec.index, spec.rounds)
+    return _Contest(spec, stage).result(began)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stage:
+    """What runs of different contestants have in common."""
+
+    arena: Arena
+    seed: int
+    episode: EpisodePayments
+    bound_msat: Msat
+
+
+@lru_cache(maxsize=8)
+def _stage(family: Family, split: Split, index: int, rounds: int) -> _Stage:
+    arena = draw_arena(family, split, index)
+    seed = seed_of("payments", family.name, split.value, index)
+    episode = WorkloadDemand(arena.workload).draw(arena.network.names, rounds, TIMES.pay, seed)
+    payments = [episode.of_round(number) for number in range(rounds)]
+    whole = Traffic.of(
+        at=np.concatenate(
+            [number * TIMES.whole + TIMES.hear + one.at for number, one in enumerate(payments)]
+        ),
+        source=episode.source,
+        target=episode.target,
+        amount=episode.amount,
+        fee_limit=fee_limits(episode.amount),
+        max_parts=MAX_PARTS,
+    )
+    bound = success_bound(arena.network, whole, SETTINGS.commitment)
+    return _Stage(arena, seed, episode, bound.volume_msat)
+
+
+class _Contest:
+    """The books of one run."""
+
+    def __init__(self, spec: RunSpec, stage: _Stage) -> None:
+        self._spec = spec
+        self._stage = stage
+        arena = stage.arena
+        everyone = isinstance(spec.field, Same)
+        self._seats = seats_of(arena.agents, stage.seed, everyone=everyone)
+        self._world = TwinWorld(arena.network, arena.agents, settings=SETTINGS, times=TIMES)
+        self._world.reset(stage.seed)
+        self._players = {seat.node: self._player(seat) for seat in self._seats}
+        self._actors = {
+            self._world.agents[node]: player.actor(seed_of(stage.seed, place))
+            for place, (node, player) in enumerate(self._players.items())
+        }
+        edges = 2 * arena.network.channels
+        self._flows = np.zeros((edges, FLOW_COLUMNS), np.int64)
+        self._updates = np.zeros(edges, np.int64)
+        self._rates: list[Int64Array] = [self._world.twin.policies()[:, FEE_RATE]]
+        self._sums = dict.fromkeys(
+            ("payments", "settled", "offered", "arrived", "fees", "attempts", "failed"), 0
+        )
+        self._paid: dict[int, Msat] = {}
+
+    def _player(self, seat: Seat) -> Contestant:
+        field = self._spec.field
+        return self._spec.contestant if seat.contests or isinstance(field, Same) else field
+
+    def _play(self) -> None:
+        world = self._world
+        for number in range(self._spec.rounds):
+            views = world.observe()
+            before = world.twin.policies()
+            world.apply({key: actor.act(views[key]) for key, actor in self._actors.items()})
+            after = world.twin.policies()
+            self._updates += (before != after).any(axis=1)
+            self._rates.append(after[:, FEE_RATE])
+            payments = self._stage.episode.of_round(number)
+            outcomes = world.run_arrays(payments)
+            self._flows += world.twin.flows
+            settled = outcomes.reason == SETTLED
+            for key, amount in (
+                ("payments", len(payments)),
+                ("settled", settled.sum()),
+                ("offered", payments.amount.sum()),
+                ("arrived", payments.amount[settled].sum()),
+                ("fees", outcomes.fee[settled].sum()),
+                ("attempts", outcomes.attempts.sum()),
+                ("failed", outcomes.failed_attempts.sum()),
+            ):
+                self._sums[key] += int(amount)
+            for source, fee in zip(
+                payments.source[settled].tolist(), outcomes.fee[settled].tolist(), strict=True
+            ):
+                self._paid[source] = self._paid.get(source, 0) + fee
+        world.twin.audit()
+
+    def result(self, began: float) -> RunResult:
+        """Play, and sum up."""
+        self._play()
+        spec, sums = self._spec, self._sums
+        rates = np.array(self._rates)
+        return RunResult(
+            run=spec.id,
+            contestant=spec.contestant.name,
+            field=spec.field.name,
+            family=spec.family.name,
+            split=spec.split.value,
+            index=spec.index,
+            rounds=spec.rounds,
+            payments=sums["payments"],
+            settled=sums["settled"],
+            offered_msat=sums["offered"],
+            settled_msat=sums["arrived"],
+            bound_msat=self._stage.bound_msat,
+            fees_msat=sums["fees"],
+            attempts=sums["attempts"],
+            failed_attempts=sums["failed"],
+            seconds=time.process_time() - began,
+            version=__version__,
+            seats=tuple(self._seat(seat, rates) for seat in self._seats),
+        )
+
+    def _seat(self, seat: Seat, rates: Int64Array) -> SeatResult:
+        network = self._world.network
+        place = network.names.index(seat.node)
+        edges = np.flatnonzero(network.edge_source() == place)
+        flows = self._flows[edges].sum(axis=0).tolist()
+        return SeatResult(
+            node=seat.node,
+            plays=self._players[seat.node].name,
+            contests=seat.contests,
+            channels=len(edges),
+            capacity_msat=int(network.capacity[edges >> 1].sum()),
+            fees_earned_msat=flows[FEES_EARNED],
+            fees_paid_msat=self._paid.get(place, 0),
+            forwards=flows[FORWARDS],
+            forwarded_msat=flows[FORWARDED_OUT],
+            failed_forwards=flows[FAILED_FORWARDS],
+            updates=int(self._updates[edges].sum()),
+            fee_churn=float(fee_churn(rates[:, edges])),
+            rate_ppm=float(rates[len(rates) // 2 :, edges].mean()),
+        )

@@ -1,0 +1,98 @@
+"""The file that says what an experiment runs (YAML, unknown keys refused)."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from lnagents.evaluate.experiment.contestants import Contestant, Opposition, Same
+from lnagents.evaluate.experiment.families import Family, Split
+from lnagents.model.errors import ExperimentError
+from lnagents.model.files import StrictModel, parse_yaml
+from lnagents.testbed.data import read_named
+
+
+class RunSpec(StrictModel):
+    """One run: it says everything that decides the result, but the version of the program."""
+
+    contestant: Contestant
+    field: Opposition
+    """Who sits on the other seats."""
+    family: Family
+    split: Split
+    index: int
+    """Of the network, and of the payments that are made on it."""
+    rounds: int
+
+    @property
+    def id(self) -> str:
+        """The same for the same run only."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Definition(StrictModel):
+    """Every contestant meets every field on every network of every family.
+
+    Half of an arena's agents are the contestant's (the larger half of an odd number), the others
+    are the field's. Runs with the same family, split and index have the same network, seats and
+    payments, so that contestants can be compared run by run.
+    """
+
+    name: str
+    contestants: Annotated[tuple[Contestant, ...], Field(min_length=1)]
+    fields: Annotated[tuple[Opposition, ...], Field(min_length=1)] = (Same(),)
+    """`same`: the contestant has all seats."""
+    baseline: str
+    """The contestant that the others are compared with, by name."""
+    families: Annotated[tuple[Family, ...], Field(min_length=1)]
+    split: Split = Split.HELD_OUT
+    seeds: Annotated[int, Field(ge=1)] = 10
+    """Networks of each family."""
+    rounds: Annotated[int, Field(ge=2)] = 100
+
+    def runs(self) -> list[RunSpec]:
+        """All runs; those of one network stand together."""
+        return [
+            RunSpec(
+                contestant=contestant,
+                field=field,
+                family=family,
+                split=self.split,
+                index=index,
+                rounds=self.rounds,
+            )
+            for index, family, field, contestant in itertools.product(
+                range(self.seeds), self.families, self.fields, self.contestants
+            )
+        ]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Definition:
+        names = [one.name for one in self.contestants]
+        for key, given in (
+            ("contestants", names),
+            ("fields", [one.name for one in self.fields]),
+            ("families", [one.name for one in self.families]),
+        ):
+            twice = [name for name, count in Counter(given).items() if count > 1]
+            if twice:
+                raise ValueError(f"{key}: {twice[0]!r} occurs twice")
+        if self.baseline not in names:
+            raise ValueError(f"baseline: {self.baseline!r} is none of the contestants")
+        return self
+
+
+def load_definition(name_or_path: str) -> Definition:
+    """A definition that comes along, by its name, or the one in a file.
+
+    Raises:
+        ExperimentError: with one sentence that names the file and the key.
+    """
+    text, source = read_named("experiments", name_or_path, ExperimentError)
+    return parse_yaml(text, source, Definition, ExperimentError)

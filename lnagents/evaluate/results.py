@@ -1,0 +1,202 @@
+"""Results of runs: a journal while they are made, then one Parquet file, read with DuckDB.
+
+A result is a row. While runs go on each is added to a journal (JSON, a line each) as soon as it is
+there, so that whatever happens to the process costs only what was under way; `gather` turns the
+journal into the Parquet file, which is small enough to be kept under version control.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import duckdb
+
+from lnagents.model.errors import ExperimentError
+from lnagents.model.units import Msat
+
+PARQUET = "runs.parquet"
+JOURNAL = "runs.jsonl"
+
+_SQL_TYPES = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
+
+
+@dataclass(frozen=True, slots=True)
+class SeatResult:
+    """What one agent made of a run; amounts in msat, sums over all rounds."""
+
+    node: str
+    plays: str
+    """The name of who decided for it."""
+    contests: bool
+    """Whether it was the contestant's; the others were the field's."""
+    channels: int
+    capacity_msat: Msat
+    fees_earned_msat: Msat
+    fees_paid_msat: Msat
+    """For its own payments."""
+    forwards: int
+    forwarded_msat: Msat
+    failed_forwards: int
+    updates: int
+    """Policies that it announced."""
+    fee_churn: float
+    """See `lnagents.evaluate.measures.fee_churn`."""
+    rate_ppm: float
+    """Its channels' mean fee rate over the last half of the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What one run brought; amounts in msat."""
+
+    run: str
+    """Its id: what was to be run decides it."""
+    contestant: str
+    field: str
+    """Who had the other seats."""
+    family: str
+    split: str
+    index: int
+    """Of the network, and of the payments on it."""
+    rounds: int
+    payments: int
+    settled: int
+    offered_msat: Msat
+    settled_msat: Msat
+    bound_msat: Msat
+    """What perfect knowledge could have settled at most, see `lnagents.twin.success_bound`."""
+    fees_msat: Msat
+    """What senders paid for what settled."""
+    attempts: int
+    failed_attempts: int
+    seconds: float
+    """That the run took of one processor; no part of the result."""
+    version: str
+    """Of lnagents."""
+    seats: tuple[SeatResult, ...]
+
+
+class Results:
+    """The results in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """The results in `folder`, which need not exist yet."""
+        self.folder = folder
+        self._parquet = folder / PARQUET
+        self._journal = folder / JOURNAL
+
+    def append(self, result: RunResult) -> None:
+        """Keep a result; it is on the disk when this returns."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._journal.open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(asdict(result), allow_nan=False) + "\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+
+    def done(self) -> frozenset[str]:
+        """Ids of the runs that have a result.
+
+        Raises:
+            ExperimentError: a file is damaged.
+        """
+        self._cut_torn_line()
+        if not (self._parquet.exists() or self._journal.exists()):
+            return frozenset()
+        return frozenset(self.query("SELECT run FROM runs")["run"])
+
+    def gather(self) -> None:
+        """Move what is in the journal to the Parquet file, ordered by id; it appears whole.
+
+        Raises:
+            ExperimentError: a file is damaged.
+        """
+        self._cut_torn_line()
+        if not self._journal.exists():
+            return
+        partial = self._parquet.with_suffix(".partial")
+        with self._tables() as connection, self._told():
+            runs = connection.sql("SELECT DISTINCT ON (run) * FROM runs ORDER BY run")
+            runs.write_parquet(str(partial), compression="zstd")
+        partial.replace(self._parquet)
+        self._journal.unlink()
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> dict[str, list[Any]]:
+        """The columns that `sql` finds, by name, in the order that it asks for.
+
+        It may use the table `runs`, with the columns of `RunResult`, and the table `seats`, with
+        those of `SeatResult` and `run`.
+
+        Raises:
+            ExperimentError: there are no results, or a file is damaged.
+        """
+        with self._tables() as connection, self._told():
+            found = connection.execute(sql, list(parameters))
+            names = [column[0] for column in found.description]
+            rows = found.fetchall()
+        columns = zip(*rows, strict=True) if rows else ((),) * len(names)
+        return {name: list(column) for name, column in zip(names, columns, strict=True)}
+
+    @contextmanager
+    def _tables(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A database with the tables `runs` and `seats`."""
+        columns = _columns(RunResult)
+        with duckdb.connect() as connection:
+            with self._told():
+                parts = []
+                if self._parquet.exists():
+                    parts.append(connection.read_parquet(str(self._parquet)).select(*columns))
+                if self._journal.exists():
+                    parts.append(
+                        connection.read_json(
+                            str(self._journal), columns=columns, format="newline_delimited"
+                        )
+                    )
+                if not parts:
+                    raise ExperimentError(str(self.folder), "there are no results")
+                functools.reduce(lambda one, other: one.union(other), parts).create("runs")
+                connection.execute(
+                    "CREATE VIEW seats AS"
+                    " SELECT run, unnest(seat) FROM (SELECT run, unnest(seats) AS seat FROM runs)"
+                )
+            yield connection
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What the database says of damaged files, in one sentence."""
+        try:
+            yield
+        except (duckdb.IOException, duckdb.InvalidInputException, duckdb.BinderException) as exc:
+            problem = f"the results cannot be read, {str(exc).splitlines()[0]}"
+            raise ExperimentError(str(self.folder), problem) from exc
+
+    def _cut_torn_line(self) -> None:
+        """A line without its end is what an interrupted process left."""
+        if not self._journal.exists():
+            return
+        text = self._journal.read_bytes()
+        whole = text.rfind(b"\n") + 1
+        if whole < len(text):
+            with self._journal.open("r+b") as journal:
+                journal.truncate(whole)
+
+
+def _columns(kind: type) -> dict[str, str]:
+    hints = get_type_hints(kind)
+    return {field.name: _sql_type(hints[field.name]) for field in fields(kind)}
+
+
+def _sql_type(hint: Any) -> str:
+    if hint in _SQL_TYPES:
+        return _SQL_TYPES[hint]
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)[0]
+        parts = ", ".join(f"{name} {kind}" for name, kind in _columns(inner).items())
+        return f"STRUCT({parts})[]"
+    raise TypeError(f"{hint} has no column type")
