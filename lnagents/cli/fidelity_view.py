@@ -33,8 +33,8 @@ def show_agreement(bench: FidelityBench) -> None:
     console.print(table)
     console.print(
         "% of the payments that are the same, with 95 % intervals. Balances: channels that differ,"
-        " of those in cases where all attempts agree. Ties: payments that LND decided by the order of a"
-        " hash map, and those after them in the same cases; neither is in the shares.",
+        " of those in cases where all attempts agree. Ties: payments that LND decided by the order"
+        " of a hash map, and those after them in the same cases; neither is in the shares.",
         style="dim",
     )
     for text in bench.divergences:
