@@ -83,22 +83,6 @@ def exact_loss(probability: float) -> int:
 
 
 @inlined
-def pair_loss(
-    space: SearchSpace,
-    memory: Memory,
-    numbers: SenderNumbers,
-    query: Query,
-    untried: int,
-    source: int,
-    target: int,
-) -> int:
-    """The least loss of sending the amount or more from one node to the next."""
-    if memory.node_group[source] == NOBODY and source != query.sender:
-        return untried
-    return 2
-
-
-@inlined
 def find_bounds(space: SearchSpace, memory: Memory, numbers: SenderNumbers, query: Query) -> Bounds:
     """Find out what is possible between sender and receiver, and near either of them.
 
@@ -112,9 +96,13 @@ def find_bounds(space: SearchSpace, memory: Memory, numbers: SenderNumbers, quer
         or query.sender == query.target
         or limit >= LOSSES
     ):
-        # A larger amount may be more likely to pass than a smaller one, or all is possible.
+        # What is believed at most holds for the apriori estimator. And in a circle, everything is
+        # possible at once.
         return blind_bounds()
+    # A sender believes no more than this of a node, without and with results about it. What the
+    # results say exactly would take longer to ask than it saves.
     untried = exact_loss(numbers.hop_probability)
+    tried = exact_loss(KNOWN_GOOD)
     loss, heap, reached = space.loss, space.loss_heap, space.reached
     best = NO_WAY
     loss[query.sender, FORWARD] = 0
@@ -156,10 +144,9 @@ def find_bounds(space: SearchSpace, memory: Memory, numbers: SenderNumbers, quer
             if not finished and known_forward + known_backward < best:
                 for pair in range(first, end):
                     other = space.pair_source[pair]
-                    if forward:
-                        step = pair_loss(space, memory, numbers, query, untried, node, other)
-                    else:
-                        step = pair_loss(space, memory, numbers, query, untried, other, node)
+                    source = node if forward else other
+                    known = source == query.sender or memory.node_group[source] != NOBODY
+                    step = tried if known else untried
                     there = here + step
                     if there < loss[other, side]:
                         if loss[other, side] == NO_WAY:

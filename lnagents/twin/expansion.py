@@ -185,7 +185,8 @@ def expand(
         if (
             step == 0.0
             or expiry_here + time_lock > query.last_expiry
-            or chance < numbers.min_probability
+            # Not even a number is what an apriori weight of 0 makes of a node without results.
+            or not chance >= numbers.min_probability
         ):
             continue
         weight = weight_here + edge_weight(numbers, sent, sent - received + charged, time_lock)
@@ -275,8 +276,10 @@ def label_nodes(
             row = space.queue[0]
             key = space.keys[0]
             waiting = pop(space.keys, space.queue, waiting)
-            if key != space.estimate[row]:
-                # Of an earlier, worse label.
+            if key == space.estimate[row]:
+                space.estimate[row] = INFINITE
+            else:
+                # Of an earlier label.
                 row = NOBODY
         if row == NOBODY or key > best or row == query.sender:
             return FINISHED

@@ -55,10 +55,8 @@ UNIT = -math.log(0.6) / 20
 """One unit of loss: probabilities as integers, -ln(p) / UNIT rounded down. So LND's guess for
 untried channels is 20 units exactly, and a channel known to work 2."""
 LOSSES = 1_024
-LOSS_STEPS = 1_024
 NO_WAY = 1 << 20
 """The loss of a node that was not reached."""
-_ROUNDING = 1e-9
 
 
 class SearchSpace(NamedTuple):
@@ -90,9 +88,9 @@ class SearchSpace(NamedTuple):
     final: NDArray[np.bool_]
     """[nodes], whether a directed search takes a node's label for final."""
     keys: FloatArray
-    """[pairs + 1], heap of the nodes to expand, by what a route through them costs, msat."""
+    """[2 * pairs + 1], heap of the nodes to expand, by what a route through them costs, msat."""
     queue: Int32Array
-    """[pairs + 1], the nodes that belong to `keys`."""
+    """[2 * pairs + 1], the nodes that belong to `keys`."""
     estimate: FloatArray
     """[nodes], the key of each node's label."""
     loss: Int32Array
@@ -103,8 +101,6 @@ class SearchSpace(NamedTuple):
     """[2, nodes + 1], which nodes have a loss, and as last element how many."""
     kept: FloatArray
     """[LOSSES], the probability that belongs to each loss."""
-    loss_of: Int32Array
-    """[LOSS_STEPS + 1], the loss that belongs to each step of probability."""
     touched: Int32Array
     """[nodes + 1], which nodes got a label, and as last element how many."""
     route_edge: Int32Array
@@ -133,8 +129,6 @@ def make_search_space(network: Network) -> SearchSpace:
     start = np.zeros(nodes + 1, dtype=np.int32)
     np.cumsum(np.bincount(target[pair_edge], minlength=nodes), out=start[1:])
     pairs = len(pair_edge)
-    # Each step stands for the highest probability that falls into it.
-    steps = np.minimum(np.arange(1, LOSS_STEPS + 2) / LOSS_STEPS, 1.0)
     return SearchSpace(
         start=start,
         pair_source=source[pair_edge].astype(np.int32),
@@ -148,14 +142,13 @@ def make_search_space(network: Network) -> SearchSpace:
         label=np.zeros((nodes + 1, LABEL_COLUMNS), dtype=np.int64),
         own_pair=np.full(nodes, -1, dtype=np.int32),
         final=np.zeros(nodes, dtype=np.bool_),
-        keys=np.zeros(pairs + 1),
-        queue=np.zeros(pairs + 1, dtype=np.int32),
+        keys=np.zeros(2 * pairs + 1),
+        queue=np.zeros(2 * pairs + 1, dtype=np.int32),
         estimate=np.zeros(nodes),
         loss=np.full((nodes, 2), NO_WAY, dtype=np.int32),
         loss_heap=np.zeros((2, pairs + 1), dtype=np.int64),
         reached=np.zeros((2, nodes + 1), dtype=np.int32),
         kept=np.exp(-UNIT * np.arange(LOSSES)),
-        loss_of=np.floor(-np.log(steps) / UNIT + _ROUNDING).astype(np.int32),
         touched=np.zeros(nodes + 1, dtype=np.int32),
         route_edge=np.zeros(MAX_HOPS, dtype=np.int32),
         route_amount=np.zeros(MAX_HOPS, dtype=np.int64),
@@ -167,7 +160,14 @@ def make_search_space(network: Network) -> SearchSpace:
 
 @inlined
 def push(keys: FloatArray, queue: Int32Array, waiting: int, key: float, node: int) -> int:
-    """Add an entry to the heap; returns how many are in it."""
+    """Add an entry to the heap; returns how many are in it.
+
+    Raises:
+        IndexError: it is full. A node may come back to it if another way over it is as short but
+            more likely; not often enough to fill it.
+    """
+    if waiting >= len(keys):
+        raise IndexError("a route search came back to the same nodes too often")
     index = waiting
     while index > 0:
         parent = (index - 1) >> 1
