@@ -258,6 +258,13 @@ def pardon(
 def pair_of(memory: Memory, sender: int, from_node: int, to_node: int) -> int:
     """The loaded sender's pair, made if it is new."""
     group = memory.node_group[from_node]
+    if group != NOBODY:
+        pair = find_pair(memory, group, to_node)
+        if pair != NOBODY:
+            return pair
+    # There are never more groups than pairs.
+    if memory.used[PAIRS] >= len(memory.pair_link):
+        raise IndexError("the memory is full: has_room was not asked")
     if group == NOBODY:
         group = memory.used[GROUPS]
         memory.used[GROUPS] = group + 1
@@ -269,20 +276,16 @@ def pair_of(memory: Memory, sender: int, from_node: int, to_node: int) -> int:
         if len(memory.sender_groups) > 0:
             memory.sender_groups[sender, from_node] = group + 1
         _unsum(memory, group)
-    pair = find_pair(memory, group, to_node)
-    if pair == NOBODY:
-        pair = memory.used[PAIRS]
-        if pair >= len(memory.pair_link):
-            raise IndexError("the memory is full: has_room was not asked")
-        memory.used[PAIRS] = pair + 1
-        memory.pair_link[pair, GROUP] = group
-        memory.pair_link[pair, TO] = to_node
-        memory.pair_link[pair, NEXT_PAIR] = memory.group_link[group, FIRST_PAIR]
-        memory.group_link[group, FIRST_PAIR] = pair
-        memory.pair_amount[pair] = 0
-        memory.pair_time[pair] = NEVER
-        _enter(memory, pair)
-    return pair
+    pair = memory.used[PAIRS]
+    memory.used[PAIRS] = pair + 1
+    memory.pair_link[pair, GROUP] = group
+    memory.pair_link[pair, TO] = to_node
+    memory.pair_link[pair, NEXT_PAIR] = memory.group_link[group, FIRST_PAIR]
+    memory.group_link[group, FIRST_PAIR] = pair
+    memory.pair_amount[pair] = 0
+    memory.pair_time[pair] = NEVER
+    _enter(memory, pair)
+    return int(pair)
 
 
 @kernel

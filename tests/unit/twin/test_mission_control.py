@@ -232,6 +232,7 @@ def test_a_full_memory_says_so() -> None:
     memory = make_memory(5, pairs=2)
     with pytest.raises(IndexError, match="full"):
         arrive(memory, 4)
+    assert len(results_of(memory, 0)) == 2
 
 
 def test_a_route_that_visits_a_pair_twice_tells_its_last_amount() -> None:
