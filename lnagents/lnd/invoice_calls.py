@@ -41,7 +41,7 @@ class InvoiceCalls:
     async def add_hold_invoice(
         self, amount_msat: Msat, preimage: bytes, *, expiry_seconds: int = 3_600
     ) -> Invoice:
-        """A new own invoice whose HTLCs are kept until `settle_invoice`, or until they expire.
+        """A new own invoice whose HTLCs are kept until `settle_invoice` or `cancel_invoice`.
 
         Args:
             amount_msat: 0 lets the payer choose.
@@ -65,6 +65,17 @@ class InvoiceCalls:
         stubs = await self._connection.stubs()
         request = inv.SettleInvoiceMsg(preimage=preimage)
         await self._connection.ask(stubs.invoices.SettleInvoice, request)
+
+    async def cancel_invoice(self, payment_hash: PaymentHash) -> None:
+        """Give back what an own invoice keeps, and refuse what comes.
+
+        Raises:
+            NotFoundError: the node never made it.
+            LndError: it is settled.
+        """
+        stubs = await self._connection.stubs()
+        request = inv.CancelInvoiceMsg(payment_hash=bytes.fromhex(payment_hash))
+        await self._connection.ask(stubs.invoices.CancelInvoice, request)
 
     async def decode_invoice(self, request: str) -> Invoice:
         """What a payment request (BOLT 11) of anybody says.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -15,6 +17,7 @@ from lnagents.lnd import InvoiceState, InvoiceStatus, PolicyAnnounced, StreamRes
 from lnagents.model.errors import (
     AlreadyExistsError,
     InvalidRequestError,
+    LndError,
     NoRouteError,
     NotFoundError,
 )
@@ -29,6 +32,7 @@ from lnagents.model.payment import (
     Route,
 )
 from lnagents.testbed import Testbed
+from lnagents.testbed.waiting import wait_until
 
 AMOUNT_MSAT = 2_000_000
 FEE_LIMIT_MSAT = 100_000
@@ -432,3 +436,29 @@ async def test_the_wallet(testbed: Testbed) -> None:
     assert all(address.startswith("bcrt1p") for address in addresses)
     assert await alice.pending_channel_count() == 0
     assert await alice.closed_channels() == ()
+
+
+async def test_the_receiver_says_when_an_invoice_settles(testbed: Testbed) -> None:
+    receiver, payer = testbed.client("bob"), testbed.client("alice")
+    preimage = secrets.token_bytes(32)
+    invoice = await receiver.add_hold_invoice(50_000_000, preimage)
+    assert invoice.amount_msat == 50_000_000
+    assert invoice.payment_hash == hashlib.sha256(preimage).hexdigest()
+    unpaid = await receiver.add_hold_invoice(1_000, secrets.token_bytes(32))
+    paying = asyncio.ensure_future(
+        payer.pay(invoice.payment_request, fee_limit_msat=1_000_000, timeout_seconds=30)
+    )
+
+    async def accepted() -> bool:
+        state = await receiver.lookup_invoice(invoice.payment_hash)
+        return state.status is InvoiceStatus.ACCEPTED
+
+    await wait_until(accepted, timeout=PATIENCE_SECONDS, complaint=lambda: "nothing arrived")
+    assert not paying.done()
+    await receiver.settle_invoice(preimage)
+    assert (await paying).preimage == preimage
+    await receiver.cancel_invoice(unpaid.payment_hash)
+    canceled = await receiver.lookup_invoice(unpaid.payment_hash)
+    assert canceled.status is InvoiceStatus.CANCELED
+    with pytest.raises(LndError):
+        await receiver.settle_invoice(secrets.token_bytes(32))
