@@ -11,27 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from lnagents import __version__
 from lnagents.evaluate import figures as draw
+from lnagents.evaluate.page import chart, number, page, table, write_whole
 from lnagents.evaluate.record import AgentSummary, RunRecord
 from lnagents.evaluate.summary import Comparison, compare, figures
 from lnagents.model.topology import Topology
 from lnagents.model.units import MSAT_PER_SAT
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1d2731; max-width: 1040px; margin: 2rem auto;
-       padding: 0 1rem; }
-h1 { font-size: 1.7rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 2.4rem; }
-.facts, .note { color: #5a6875; } .note { font-size: .9rem; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid #e3e8ec; }
-th:first-child, td:first-child { text-align: left; } thead th { color: #5a6875; font-weight: 600; }
-.better { color: #237a4b; } .worse { color: #b3392f; }
-.summary { background: #f3f6f9; border-radius: 8px; padding: .8rem 1.2rem; }
-.wide { overflow-x: auto; }
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +56,10 @@ def write_report(experiment: Experiment, directory: Path) -> tuple[Path, Path]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     comparisons = experiment.comparisons
-    page, data = directory / "report.html", directory / "report.json"
-    _write_whole(page, to_html(experiment, comparisons))
-    _write_whole(data, _json(to_document(experiment, comparisons)))
-    return page, data
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    html, data = directory / "report.html", directory / "report.json"
+    write_whole(html, to_html(experiment, comparisons))
+    write_whole(data, _json(to_document(experiment, comparisons)))
+    return html, data
 
 
 def to_document(experiment: Experiment, comparisons: Sequence[Comparison]) -> dict[str, Any]:
@@ -106,8 +87,8 @@ def summarise(comparisons: Sequence[Comparison]) -> str:
         direction = "rose" if row.difference > 0 else "fell"
         unit = f" {row.unit}" if row.unit else ""
         parts.append(
-            f"{row.title} ({row.unit or 'count'}) {direction} from {_number(row.baseline)} to "
-            f"{_number(row.agents)}{unit}, which is {row.verdict}."
+            f"{row.title} ({row.unit or 'count'}) {direction} from {number(row.baseline)} to "
+            f"{number(row.agents)}{unit}, which is {row.verdict}."
         )
     if not parts:
         return "The agents and LND's defaults cannot be told apart in this run."
@@ -154,7 +135,7 @@ def to_html(experiment: Experiment, comparisons: Sequence[Comparison]) -> str:
         "that a whole run could come out otherwise, for which several seeds are needed. Routers "
         "and senders are agents of one network: fees move satoshi between them.</p>",
         "<h2>The network</h2>",
-        _chart(draw.network(experiment.topology), "network"),
+        chart(draw.network(experiment.topology), "network"),
         "<h2>The agents</h2>",
         _agent_table(agents.agents),
     ]
@@ -162,24 +143,9 @@ def to_html(experiment: Experiment, comparisons: Sequence[Comparison]) -> str:
         body.append(f"<h2>{escape(title)}</h2>")
         if note:
             body.append(f'<p class="note">{escape(note)}</p>')
-        body.append(_chart(figure, f"chart-{index}"))
+        body.append(chart(figure, f"chart-{index}"))
     body += ["<h2>Money</h2>", _audit(experiment)]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>lnagents report</title><style>{STYLE}</style>"
-        f"<script>{get_plotlyjs()}</script></head><body>\n" + "\n".join(body) + "\n</body></html>\n"
-    )
-
-
-def _chart(figure: go.Figure, element: str) -> str:
-    html: str = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=element,
-        config={"displayModeBar": False, "responsive": True},
-    )
-    return f'<div class="wide">{html}</div>'
+    return page("lnagents report", body)
 
 
 def _facts(experiment: Experiment) -> str:
@@ -193,35 +159,20 @@ def _facts(experiment: Experiment) -> str:
     return f'<p class="facts">{escape(facts)}</p>'
 
 
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "–"
-    digits = 0 if abs(value) >= 1_000 else 1 if abs(value) >= 10 else 2
-    return f"{value:,.{digits}f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table from cells that are HTML already."""
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    table = f"<table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table>"
-    return f'<div class="wide">{table}</div>'
-
-
 def _comparison_table(comparisons: Sequence[Comparison]) -> str:
     rows = [
         (
             escape(f"{row.title}, {row.unit}" if row.unit else row.title),
-            _number(row.baseline),
-            _number(row.agents),
-            f"{'+' if row.difference > 0 else ''}{_number(row.difference)}",
-            f"{_number(row.low)} … {_number(row.high)}",
+            number(row.baseline),
+            number(row.agents),
+            f"{'+' if row.difference > 0 else ''}{number(row.difference)}",
+            f"{number(row.low)} … {number(row.high)}",
             f'<span class="{row.verdict.replace(" ", "-")}">{row.verdict}</span>',
         )
         for row in comparisons
     ]
     head = ("", "LND's defaults", "agents", "difference", "95 % interval", "with agents")
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _agent_table(agents: Sequence[AgentSummary]) -> str:
@@ -230,13 +181,13 @@ def _agent_table(agents: Sequence[AgentSummary]) -> str:
             escape(agent.name),
             f"{agent.rounds:,}",
             f"{agent.policy_updates:,}",
-            _number(agent.fees_earned_msat / MSAT_PER_SAT),
-            _number(agent.fees_paid_msat / MSAT_PER_SAT),
+            number(agent.fees_earned_msat / MSAT_PER_SAT),
+            number(agent.fees_paid_msat / MSAT_PER_SAT),
             f"{agent.payments_settled:,} / {agent.payments_settled + agent.payments_failed:,}",
             f"{agent.failed_attempts:,}",
-            f"{agent.hints_bought:,} ({_number(agent.hint_costs_msat / MSAT_PER_SAT)} sat)",
-            f"{agent.hints_sold:,} ({_number(agent.hint_income_msat / MSAT_PER_SAT)} sat)",
-            _number(agent.reward_total / MSAT_PER_SAT),
+            f"{agent.hints_bought:,} ({number(agent.hint_costs_msat / MSAT_PER_SAT)} sat)",
+            f"{agent.hints_sold:,} ({number(agent.hint_income_msat / MSAT_PER_SAT)} sat)",
+            number(agent.reward_total / MSAT_PER_SAT),
         )
         for agent in agents
     ]
@@ -244,7 +195,7 @@ def _agent_table(agents: Sequence[AgentSummary]) -> str:
         "agent", "rounds", "fee updates", "earned, sat", "paid, sat", "payments settled",
         "failed attempts", "hints bought", "hints sold", "reward, sat",
     )  # fmt: skip
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _audit(experiment: Experiment) -> str:
