@@ -19,12 +19,17 @@ from lnagents.evaluate.fidelity_explain import divergences
 from lnagents.evaluate.fidelity_live import record_case
 from lnagents.evaluate.recording import CaseSet, Recording, dump_recording, load_recording
 from lnagents.evaluate.replay import as_replay, replay
-from lnagents.model.errors import RecordingError, SettleTimeoutError
+from lnagents.model.errors import (
+    NodeTimeoutError,
+    NodeUnavailableError,
+    RecordingError,
+    SettleTimeoutError,
+)
 
 SHOWN_DIVERGENCES = 5
 
 STARTS = 3
-"""How often a network is started whose nodes do not get to know each other."""
+"""How often a case's network is started if its nodes do not answer in time."""
 
 Progress = Callable[[str], None]
 """Told what is being done, for people."""
@@ -172,8 +177,8 @@ async def _record(case: Case, progress: Progress) -> Recording:
                 name=f"fidelity-{case.name}-{os.getpid()}",
                 progress=lambda done, count: progress(f"live, {done} of {count}"),
             )
-        except SettleTimeoutError:
-            # Rarely a node of a dense network misses what its peers told each other.
+        except (SettleTimeoutError, NodeTimeoutError, NodeUnavailableError):
+            # On a busy machine a node may not answer in time; a new network begins from nothing.
             if not tries_left:
                 raise
     raise AssertionError("unreachable")
