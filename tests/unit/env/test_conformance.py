@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from lnagents.env.conformance import (
-    CHECKS,
     Check,
     check_admission,
     check_first_views,
@@ -39,11 +38,6 @@ class Twin(TwinWorld):
     def fresh(cls) -> TwinWorld:
         """A new one of this class."""
         return cls.of_topology(load_topology("default"))
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-def test_the_twin_does_what_every_world_does(check: Check) -> None:
-    check(Twin.fresh())
 
 
 def test_all_checks_run_on_one_world_in_a_row() -> None:
