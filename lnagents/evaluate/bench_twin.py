@@ -101,6 +101,10 @@ def bench_twin(
     """
     if payments < 1:
         raise ValueError(f"payments: {payments} is below 1")
+    for graph in graphs:
+        if isinstance(graph, Path):
+            # A wrong file is found before anything takes long.
+            load_network(graph)
     progress("compiling, which takes a minute or two the first time")
     _apart(measure_graph, _WARM_UP_NODES, _WARM_UP_PAYMENTS)
     rows = []
