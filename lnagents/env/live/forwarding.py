@@ -60,8 +60,8 @@ def admits(channel: LocalChannel, reserved_share: float, amount_msat: Msat) -> b
 class Forwarder:
     """Admits or refuses forwards, and chooses the next channel of those that are left to it.
 
-    It holds every forward for the time of its decision, 1 to 3 ms, so it runs only while something
-    is to be decided. If its connection breaks after it has paid onward and before it has settled,
+    It holds every forward for the time of its decision, a few milliseconds, so it runs only while
+    something is to be decided. If its connection breaks after it has paid onward and before it has settled,
     LND gives the incoming HTLC back and the node bears the loss: on a node with money at stake set
     LND's `requireinterceptor`.
     """
