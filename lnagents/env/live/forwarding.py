@@ -61,9 +61,9 @@ class Forwarder:
     """Admits or refuses forwards, and chooses the next channel of those that are left to it.
 
     It holds every forward for the time of its decision, a few milliseconds, so it runs only while
-    something is to be decided. If its connection breaks after it has paid onward and before it has settled,
-    LND gives the incoming HTLC back and the node bears the loss: on a node with money at stake set
-    LND's `requireinterceptor`.
+    something is to be decided. If its connection breaks after it has paid onward and before it has
+    settled, LND gives the incoming HTLC back and the node bears the loss: on a node with money at
+    stake set LND's `requireinterceptor`.
     """
 
     def __init__(self, node: LiveNode, community: Community) -> None:
