@@ -167,7 +167,7 @@ def _carry(
         `ACCEPTED` and `NOTHING`; or a code and who refused.
     """
     edges, amounts, expiries = space.route_edge, space.route_amount, space.route_expiry
-    code = set_out(switch, wide(edges[0]), amounts[0], expiries[0])
+    code = set_out(switch, edges[0], amounts[0], expiries[0])
     used[0] = edges[0]
     place = 0
     while code == ACCEPTED:
@@ -185,7 +185,7 @@ def _carry(
         )
         code, used[place] = go_on(switch, request, priority)
     for hop in range(place - 1, -1, -1):
-        edge = wide(used[hop])
+        edge = used[hop]
         if code == ACCEPTED:
             came_in = amounts[hop - 1] if hop > 0 else OWN
             settle_hop(switch, edge, came_in, amounts[hop], hop == hops - 1)

@@ -59,7 +59,6 @@ from lnagents.twin.state import (
     Mind,
     State,
     Switch,
-    wide,
     write_attempt,
     write_result,
 )
@@ -181,7 +180,7 @@ def start_attempt(
     number[ACTIVE] += 1
     number[SENT_OUT] += last
     number[SPENT] += first - last
-    code = set_out(switch, wide(space.route_edge[0]), first, wide(space.route_expiry[0]))
+    code = set_out(switch, space.route_edge[0], first, space.route_expiry[0])
     row[CODE] = code
     row[FAILED_AT] = NOTHING if code == ACCEPTED else 0
     if code == ACCEPTED:
@@ -259,7 +258,7 @@ def remember_failure(
     """
     space = mind.space
     if 0 < failed_at < hops and brings_policy(code):
-        learn_update(mind.gossip, sender, wide(space.route_edge[failed_at]), now)
+        learn_update(mind.gossip, sender, space.route_edge[failed_at], now)
     return report_failure(
         mind.memory,
         mind.numbers,

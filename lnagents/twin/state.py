@@ -334,5 +334,5 @@ def draw(random: Int64Array) -> float:
 
 @kernel
 def wide(number: int) -> int:
-    """The same number in 64 bits: for each other width of an argument, kernels compile anew."""
+    """The same number in 64 bits, for tuples: kernels compile anew for tuples of other widths."""
     return number + 0

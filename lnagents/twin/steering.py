@@ -38,7 +38,6 @@ from lnagents.twin.state import (
     Attempts,
     Payments,
     State,
-    wide,
 )
 
 THINKING_TIME = 0.0005
@@ -70,14 +69,14 @@ def lay_route(
         return NO_PATH
     amount, expiry = number[TOTAL], last_expiry
     for hop in range(hops - 1, -1, -1):
-        edge = wide(payments.route[first + hop])
+        edge = payments.route[first + hop]
         space.route_edge[hop] = edge
         space.route_amount[hop] = amount
         space.route_expiry[hop] = expiry
         if hop > 0:
             row = seen_row(gossip, number[SENDER], edge, now)
             fee = outbound_fee(gossip.policy, row, amount)
-            back = wide(payments.route[first + hop - 1]) ^ 1
+            back = payments.route[first + hop - 1] ^ 1
             row_back = seen_row(gossip, number[SENDER], back, now)
             fee += inbound_fee(gossip.policy, row_back, amount + fee)
             amount += max(0, fee)
@@ -111,7 +110,7 @@ def choose(state: State, payment: int, attempt: int, now: float) -> int:
         row, hop = state.desk.attempts.number[attempt], state.desk.attempts.hop[attempt]
         place = row[PLACE]
         edge_in = hop[USED, place - 1]
-        node = wide(switch.edge_target[edge_in])
+        node = switch.edge_target[edge_in]
         delivered = hop[AMOUNT, row[HOPS] - 1]
     while True:
         tried = number[LAST_TRIED] if attempt == NOTHING else hop[TRIED, place]
@@ -185,7 +184,7 @@ def _next_preferred(agents: Agents, node: int, tried: int) -> int:
     """The node's edge that comes after `tried` in its order of preference, or `NOTHING`."""
     found = NOTHING
     for index in range(agents.start[node], agents.start[node + 1]):
-        edge = wide(agents.edge[index])
+        edge = agents.edge[index]
         if agents.preference[edge] > -np.inf and (
             (tried == NOTHING or _before(agents, tried, edge))
             and (found == NOTHING or _before(agents, edge, found))
