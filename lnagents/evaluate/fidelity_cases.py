@@ -35,9 +35,9 @@ RELAY_SECONDS = 3.0
 """What each relaying node of the late half of the stale cases adds (`gossip.sub-batch-delay`)."""
 
 ARRIVALS_PER_SECOND = 8.0
-"""Of payments in concurrent cases; one takes 0.1 to 0.4 s. Which HTLC comes first is then decided by
-the machine: at this rate a second live run ended like the first in 99.3 % of 720 payments, at 20 a
-second in 95 % of 300 (`lnagents bench fidelity --set concurrent --twice`)."""
+"""Of payments in concurrent cases; one takes 0.1 to 0.4 s. Which HTLC comes first is then decided
+by the machine: at this rate a second live run ended like the first in 99.3 % of 720 payments, at 20
+a second in 95 % of 300 (`lnagents bench fidelity --set concurrent --twice`)."""
 
 _NO_FEE_LIMIT_FACTOR = 10
 _STRUCTURES = (
