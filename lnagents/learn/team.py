@@ -63,8 +63,7 @@ class ChoiceActor(nn.Module):
 
     def forward(self, rows: Tensor, whole: Tensor, mask: Tensor, allowed: Tensor) -> Tensor:
         """Log probabilities [batch, choices]; minus infinity for what `allowed` rules out."""
-        _, context = self.encoder(rows, whole, mask)
-        odds: Tensor = self.head(context)
+        odds: Tensor = self.head(self.encoder.context(rows, whole, mask))
         return odds.masked_fill(allowed == 0.0, -torch.inf).log_softmax(-1)
 
 
@@ -104,8 +103,8 @@ class CentralCritic(nn.Module):
             state: [batch, state rows, state features].
             state_mask: [batch, state rows].
         """
-        _, own = self.own(rows, whole, mask)
-        _, joint = self.joint(state, state.new_zeros(len(state), 0), state_mask)
+        own = self.own.context(rows, whole, mask)
+        joint = self.joint.context(state, state.new_zeros(len(state), 0), state_mask)
         joint = joint.unsqueeze(self._agents_at).expand_as(own)
         value: Tensor = self.last(self.both(torch.cat((own, joint), -1)))
         return value.squeeze(-1)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lnagents.learn.networks import RowSets, SetEncoder
 from lnagents.learn.policy import Policy
 from lnagents.learn.rollout import collect
 from lnagents.learn.samples import Decision, JointState, Sight, mapped, some
@@ -344,3 +345,25 @@ def test_samples_are_taken_alike() -> None:
     decision = Decision(*(torch.arange(4.0) for _ in range(4)))
     assert some(decision, slice(1, 3)).choice.tolist() == [1.0, 2.0]
     assert mapped(lambda one: one + 1.0, decision).sample.tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_rows_are_encoded_alike_with_and_without_padding() -> None:
+    generator = torch.Generator().manual_seed(1)
+    encoder = SetEncoder(3, 2, 8, generator)
+    rows = torch.randn(5, 4, 3, generator=generator)
+    whole = torch.randn(5, 2, generator=generator)
+    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 1], [1, 1, 0, 0]])
+    mask = mask.float()
+    embedded, context = encoder(rows, whole, mask)
+    sets = RowSets.of(rows, mask)
+    each, of_sets = encoder.of_sets(sets, whole)
+    torch.testing.assert_close(of_sets, context)
+    torch.testing.assert_close(sets.fill(each), embedded)
+    torch.testing.assert_close(encoder.context(rows, whole, mask), context)
+
+    gradients = []
+    for result in (context, of_sets):
+        encoder.zero_grad()
+        torch.autograd.backward(result.square().sum(), retain_graph=True)
+        gradients.append([one.grad.clone() for one in encoder.parameters() if one.grad is not None])
+    torch.testing.assert_close(*gradients)
