@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lnagents import __version__
-from lnagents.cli import agent, bench, demo, testbed, toolchain, topology, train, twin
+from lnagents.cli import agent, bench, demo, experiment, testbed, toolchain, topology, train, twin
 from lnagents.cli.output import FAILURE, INPUT_ERROR, error_console
 from lnagents.model.errors import InputError, LnagentsError
 
@@ -30,6 +30,7 @@ app.add_typer(agent.app, name="agent")
 app.add_typer(topology.app, name="topology")
 app.add_typer(twin.app, name="twin")
 app.add_typer(bench.app, name="bench")
+app.add_typer(experiment.app, name="experiment")
 
 
 def _print_version(requested: bool) -> None:

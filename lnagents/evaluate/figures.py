@@ -26,7 +26,8 @@ SUCCESS_WINDOW = 40
 """Payments in the moving success rate."""
 
 
-def _style(figure: go.Figure, height: int) -> go.Figure:
+def style(figure: go.Figure, height: int) -> go.Figure:
+    """What all pictures have in common."""
     figure.update_layout(
         template="plotly_white",
         height=height,
@@ -81,7 +82,7 @@ def network(topology: Topology) -> go.Figure:
     )
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    return _style(figure, 380)
+    return style(figure, 380)
 
 
 def success(runs: Sequence[RunRecord]) -> go.Figure:
@@ -108,7 +109,7 @@ def success(runs: Sequence[RunRecord]) -> go.Figure:
         )
     figure.update_xaxes(title="seconds since the run began")
     figure.update_yaxes(title=f"% settled of the last {SUCCESS_WINDOW}", range=[0, 102])
-    return _style(figure, 340)
+    return style(figure, 340)
 
 
 def fees(runs: Sequence[RunRecord]) -> go.Figure:
@@ -127,7 +128,7 @@ def fees(runs: Sequence[RunRecord]) -> go.Figure:
         )
     figure.update_xaxes(title="seconds since the run began")
     figure.update_yaxes(title="sat earned, all nodes")
-    return _style(figure, 340)
+    return style(figure, 340)
 
 
 def income(runs: Sequence[RunRecord], names: Sequence[str]) -> go.Figure:
@@ -146,7 +147,7 @@ def income(runs: Sequence[RunRecord], names: Sequence[str]) -> go.Figure:
             )
         )
     figure.update_yaxes(title="sat earned by routing")
-    return _style(figure, 340)
+    return style(figure, 340)
 
 
 def _per_node(names: Sequence[str], y_title: str) -> tuple[go.Figure, dict[str, tuple[int, int]]]:
@@ -168,7 +169,7 @@ def policies(samples: Sequence[NetworkSample], names: Sequence[str]) -> go.Figur
     figure, cells = _per_node(names, "ppm")
     _edge_lines(figure, cells, samples, names, "fee_rate_ppm", 1.0)
     figure.update_yaxes(type="log")
-    return _style(figure, PANEL_HEIGHT * -(-len(names) // PANEL_COLUMNS) + 120)
+    return style(figure, PANEL_HEIGHT * -(-len(names) // PANEL_COLUMNS) + 120)
 
 
 def balances(samples: Sequence[NetworkSample], names: Sequence[str]) -> go.Figure:
@@ -176,7 +177,7 @@ def balances(samples: Sequence[NetworkSample], names: Sequence[str]) -> go.Figur
     figure, cells = _per_node(names, "% local")
     _edge_lines(figure, cells, samples, names, "local_share", 100.0)
     figure.update_yaxes(range=[0, 100])
-    return _style(figure, PANEL_HEIGHT * -(-len(names) // PANEL_COLUMNS) + 120)
+    return style(figure, PANEL_HEIGHT * -(-len(names) // PANEL_COLUMNS) + 120)
 
 
 def _edge_lines(
@@ -231,4 +232,4 @@ def rewards(run: RunRecord) -> go.Figure:
         )
     figure.update_xaxes(title="round")
     figure.update_yaxes(title="cumulated reward, sat")
-    return _style(figure, 340)
+    return style(figure, 340)

@@ -1,0 +1,83 @@
+"""`lnagents experiment`: contests of agents on many networks, and what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lnagents.cli.output import JsonOption, console, error_console, print_json
+
+app = typer.Typer(no_args_is_help=True, help="Contests of agents on many networks.")
+
+DefinitionArgument = Annotated[
+    str, typer.Argument(help="A definition (YAML), or the name of one that comes along.")
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(help="The folder of the results; `results/NAME` unless it is given."),
+]
+
+
+@app.command("run")
+def run_all(
+    definition: DefinitionArgument,
+    out: OutOption = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="How many at once; all processors if not given.")
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Make the runs that have no result yet; Ctrl-C loses only those that are under way."""
+    from lnagents.evaluate.experiment.definition import load_definition
+    from lnagents.evaluate.experiment.runner import run_experiment
+    from lnagents.evaluate.results import Results
+
+    chosen = load_definition(definition)
+    results = Results(out or _folder(chosen.name))
+    columns = (
+        TextColumn("Runs"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=error_console) as progress:
+        task = progress.add_task("Runs", total=None)
+        made = run_experiment(
+            chosen,
+            results,
+            processes=processes,
+            progress=lambda done, count: progress.update(task, completed=done, total=count),
+        )
+    if json_output:
+        print_json({"made": made, "runs": len(chosen.runs()), "results": str(results.folder)})
+        return
+    console.print(f"{made:,} runs made; the results are in {results.folder}", highlight=False)
+
+
+@app.command()
+def report(
+    definition: DefinitionArgument,
+    out: OutOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Make the report of an experiment from its results: one HTML page that needs nothing else."""
+    from lnagents.evaluate.experiment.definition import load_definition
+    from lnagents.evaluate.experiment.report import write_report
+    from lnagents.evaluate.experiment.scores import read_scores
+    from lnagents.evaluate.results import Results
+
+    chosen = load_definition(definition)
+    results = Results(out or _folder(chosen.name))
+    scores = read_scores(chosen, results)
+    page = write_report(scores, results.folder)
+    if json_output:
+        print_json(scores.to_json())
+        return
+    console.print(f"The report is in {page}", highlight=False)
+
+
+def _folder(name: str) -> Path:
+    return Path("results") / name
