@@ -25,7 +25,8 @@ NOTES = (
     " payments. Profit scores are profit divided by the baseline's mean income on the same family"
     " against the same field, so 1 is about what the baseline makes. Intervals are 95 % percentile"
     f" intervals of {BOOTSTRAP_SAMPLES:,} stratified bootstrap resamples (Agarwal et al., 2021):"
-    " they cover which networks and payments were drawn, not which families were chosen.",
+    " they cover which networks and payments were drawn, not which families were chosen, nor what"
+    " the baseline's mean income would be on others.",
     "Demand does not react to prices: who pays whom how much is fixed, and a sender takes every"
     " route below its fee limit. High fees therefore look better here than they would with senders"
     " who stay away, and what senders pay has to be read beside what routers earn.",
