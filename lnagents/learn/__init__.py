@@ -2,7 +2,14 @@
 
 `networks` has the permutation-equivariant actor-critic and the route head, `ppo` the algorithm as
 functions, `adam` the optimiser, `normaliser` the running scale of returns, `online` the learner
-that a daemon feeds round by round, `checkpoint` its saved form. Nothing here changes torch's global
+that a daemon feeds round by round, `checkpoint` its saved form.
+
+Teams are trained in many environments at once: `task` is what they are trained on, `settings` how,
+`algorithms` who sees what (IPPO, MAPPO, mean-field PPO); `policy` acts, `rollout` collects,
+`improve` learns, `trainer` joins them, `team_checkpoint` is the saved form. A daemon takes a
+trained actor over by `OnlineLearner.adopt`.
+
+Nothing here changes torch's global
 state (threads, seeds): a process that runs beside others does well to call
 `torch.set_num_threads(1)` itself.
 """

@@ -144,6 +144,13 @@ class ChannelLearner:
             gradient_norm=norm,
         )
 
+    def adopt(self, actor: State) -> None:
+        """Go on with the weights of another `ChannelActor`; what is known of returns stays."""
+        self._actor.load_state_dict(actor)
+        parameters = [*self._actor.parameters(), *self._critic.parameters()]
+        self._optimiser = Adam(parameters, self._config.learning_rate)
+        self._steps, self._open = [], None
+
     def state(self) -> State:
         """Everything that the next outputs depend on."""
         return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lnagents.learn import checkpoint
 from lnagents.learn.channels import ChannelLearner
 from lnagents.learn.config import LearnConfig
@@ -13,6 +15,10 @@ from lnagents.learn.experience import (
     UpdateReport,
 )
 from lnagents.learn.routes import RouteLearner
+from lnagents.model.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from lnagents.learn.policy import Policy
 
 
 class OnlineLearner:
@@ -64,6 +70,19 @@ class OnlineLearner:
             ValueError: the return is not finite.
         """
         return self._routes.outcome(token, return_)
+
+    def adopt(self, policy: Policy, agent: int = 0) -> None:
+        """Set fees as an agent of a trained team does, and learn from there; experience is dropped.
+
+        Raises:
+            CheckpointError: the team's actors have other features, actions or sizes.
+            ValueError: the team takes no actions for rows.
+        """
+        for name in ("channel_features", "node_features", "actions", "hidden"):
+            found, wanted = getattr(policy.sizes, name), getattr(self.config, name)
+            if found != wanted:
+                raise CheckpointError(f"the team was trained with {name} {found}, not {wanted}")
+        self._channels.adopt(policy.channel_actor(agent))
 
     def save(self) -> bytes:
         """A checkpoint from which `load` continues bit for bit."""

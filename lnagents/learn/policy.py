@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lnagents.learn import ppo
 from lnagents.learn.algorithms import algorithm_for
+from lnagents.learn.experience import State
 from lnagents.learn.samples import Decision, Sight
 from lnagents.learn.settings import TrainSettings
 from lnagents.learn.task import Actions, Seen, TaskShape
@@ -82,6 +83,20 @@ class Policy:
             choice = drawn.argmax(-1)
             choice_log_prob = odds.gather(-1, choice.unsqueeze(-1)).squeeze(-1)
         return Decision(sample, sample_log_prob, choice, choice_log_prob)
+
+    def channel_actor(self, agent: int = 0) -> State:
+        """The weights of one agent's `ChannelActor`, as a daemon runs it.
+
+        Raises:
+            ValueError: the team takes no actions for rows.
+        """
+        if self.actor.rows is None:
+            raise ValueError("the team takes no actions for rows")
+        state: State = self.actor.rows.state_dict()
+        if self.sizes.copies:
+            state = {name: value[agent] for name, value in state.items()}
+            state["log_deviation"] = state["log_deviation"].flatten()
+        return {name: value.clone() for name, value in state.items()}
 
     def judge(self, sight: Sight, decision: Decision) -> Judgement:
         """How likely the actors, as they are now, find a decision of theirs; with gradients."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from lnagents.learn import LearnConfig, OnlineLearner
+from lnagents.learn.experience import FloatArray
 from lnagents.learn.networks import RowSets, SetEncoder
 from lnagents.learn.policy import Policy
 from lnagents.learn.rollout import collect
@@ -367,3 +369,57 @@ def test_rows_are_encoded_alike_with_and_without_padding() -> None:
         torch.autograd.backward(result.square().sum(), retain_graph=True)
         gradients.append([one.grad.clone() for one in encoder.parameters() if one.grad is not None])
     torch.testing.assert_close(*gradients)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    channels: FloatArray
+    node: FloatArray
+
+
+def online(**changes: Any) -> OnlineLearner:
+    given: dict[str, Any] = {
+        "channel_features": ("wanted", "noise"),
+        "node_features": ("first", "second", "third"),
+        "actions": ("level",),
+        "route_features": ("prior",),
+        "route_prior": "prior",
+        "hidden": 8,
+    }
+    return OnlineLearner(LearnConfig(**{**given, **changes}), 1)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_daemon_does_what_its_agent_of_the_team_does(shared: bool) -> None:
+    task = MatchTask()
+    policy = trained(task, AlgorithmName.MAPPO, shared=shared).policy
+    seen = task.reset(5)
+    wanted = policy.act(seen).rows
+    for agent in range(3):
+        learner = online()
+        learner.adopt(policy, agent)
+        count = int(seen.mask[0, agent].sum())
+        arrays = Arrays(seen.rows[0, agent, :count], seen.whole[0, agent])
+        acted = learner.act(arrays, explore=False).values
+        np.testing.assert_allclose(acted, wanted[0, agent, :count], atol=1e-6)
+        assert acted.any()
+    # It goes on to learn, and is saved with what it took over.
+    for _ in range(learner.config.horizon + 1):
+        learner.act(arrays, explore=True)
+        report = learner.reward(1.0)
+    assert report is not None
+    again = online()
+    again.load(learner.save())
+    one, other = (each.act(arrays, explore=False).values for each in (learner, again))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_daemon_takes_no_other_actor() -> None:
+    policy = trained(MatchTask(), AlgorithmName.IPPO).policy
+    with pytest.raises(CheckpointError, match="trained with hidden 8, not 16"):
+        online(hidden=16).adopt(policy)
+    with pytest.raises(CheckpointError, match="trained with node_features"):
+        online(node_features=("first",)).adopt(policy)
+    choosers = trained(MatchTask(actions=False), AlgorithmName.IPPO).policy
+    with pytest.raises(CheckpointError, match=r"trained with actions \(\)"):
+        online().adopt(choosers)
