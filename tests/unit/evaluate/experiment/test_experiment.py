@@ -1,19 +1,22 @@
 """Experiments from the definition to the report, on networks small enough for a test."""
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lnagents.evaluate.experiment import runner
 from lnagents.evaluate.experiment.contest import play, seats_of
-from lnagents.evaluate.experiment.definition import Definition, load_definition
+from lnagents.evaluate.experiment.definition import Definition, RunSpec, load_definition
 from lnagents.evaluate.experiment.families import Split, draw_arena
 from lnagents.evaluate.experiment.report import to_html, write_report
 from lnagents.evaluate.experiment.runner import run_experiment
 from lnagents.evaluate.experiment.scores import PROFIT_SCORE, Scores, read_scores
-from lnagents.evaluate.results import Results
-from lnagents.model.errors import ExperimentError
+from lnagents.evaluate.results import Results, RunResult
+from lnagents.model.errors import ExperimentError, LnagentsError
 from lnagents.model.files import parse_yaml
 
 TEXT = """
@@ -149,6 +152,27 @@ def test_several_processes_give_the_same_results(results: Results, tmp_path: Pat
     here = results.query(sql.replace("ORDER", "WHERE list_contains(?, run) ORDER"), [there["run"]])
     assert len(there["run"]) == 4
     assert there == here
+
+
+def test_a_process_that_dies_costs_only_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = definition(contestants="[as-found]", fields="[same]", seeds="2")
+    turns: list[int] = []
+
+    def dies_after_one(runs: Sequence[RunSpec], processes: int | None) -> Iterator[RunResult]:
+        turns.append(len(runs))
+        yield play(runs[0])
+        raise BrokenProcessPool("killed")
+
+    monkeypatch.setattr(runner, "_play_all", dies_after_one)
+    results = Results(tmp_path)
+    with pytest.raises(LnagentsError, match="died 3 times"):
+        run_experiment(few, results, progress=lambda done, count: None)
+    assert turns == [4, 3, 2]
+    assert len(results.done()) == 3
+    monkeypatch.undo()
+    assert run_experiment(few, results, processes=1, progress=lambda done, count: None) == 1
 
 
 def test_scores_are_relative_to_the_baseline(results: Results) -> None:
