@@ -48,10 +48,10 @@ class RoundArrays:
         """Zeros, for `agents` agents with at most `channels` channels."""
         shape = (*batch, agents)
         return cls(
-            channels=np.zeros((*shape, channels, len(CHANNEL_FEATURES)), np.float32),
-            channel_mask=np.zeros((*shape, channels), np.int8),
-            node=np.zeros((*shape, len(NODE_FEATURES)), np.float32),
-            terms=np.zeros((*shape, len(TERM_NAMES))),
+            np.zeros((*shape, channels, len(CHANNEL_FEATURES)), np.float32),
+            np.zeros((*shape, channels), np.int8),
+            np.zeros((*shape, len(NODE_FEATURES)), np.float32),
+            np.zeros((*shape, len(TERM_NAMES))),
         )
 
     def __getitem__(self, index: int) -> RoundArrays:

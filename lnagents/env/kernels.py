@@ -84,7 +84,7 @@ FEES_PAID = 3
 """msat, of what settled."""
 COUNT_COLUMNS = 4
 
-# Elements of `AgentChannels.into_rate` that are no rates.
+# Elements of `AgentChannels.edge_rate` that are no rates.
 _OFF = -1
 _DIFFERS = -2
 
@@ -110,8 +110,8 @@ class AgentChannels(NamedTuple):
     """[edges], grouped by target."""
     into_source: Int32Array
     """[edges], the source of each edge of `into`."""
-    into_rate: Int64Array
-    """[edges], working memory: what each edge of `into` charges, see `_look_up_rates`."""
+    edge_rate: Int64Array
+    """[edges], working memory: what each edge charges, see `_look_up_rates`."""
     source: Int32Array
     """[edges]."""
     rates: Int64Array
@@ -140,7 +140,7 @@ def agent_channels(network: Network, nodes: Int32Array) -> AgentChannels:
         into_first=into_first,
         into=into,
         into_source=source[into],
-        into_rate=np.zeros(len(into), np.int64),
+        edge_rate=np.zeros(len(into), np.int64),
         source=source,
         rates=np.zeros(max(1, int(np.diff(into_first).max(initial=0))), np.int64),
     )
@@ -148,17 +148,26 @@ def agent_channels(network: Network, nodes: Int32Array) -> AgentChannels:
 
 @kernel
 def count_payments(
-    agents: AgentChannels,
+    agent_of: Int32Array,
     source: Int32Array,
     reason: NDArray[np.int8],
     fee: Int64Array,
     failed_attempts: Int32Array,
     counts: Int64Array,
 ) -> None:
-    """Write the sums over each agent's own payments into `counts`."""
+    """Write the sums over each agent's own payments into `counts`.
+
+    Args:
+        agent_of: see `AgentChannels`.
+        source: of each payment.
+        reason: why it failed, 0 if it settled.
+        fee: msat.
+        failed_attempts: of each payment.
+        counts: [agents, COUNT_COLUMNS].
+    """
     counts[:] = 0
     for payment in range(len(source)):
-        agent = agents.agent_of[source[payment]]
+        agent = agent_of[source[payment]]
         if agent >= 0:
             row = counts[agent]
             row[FAILED_ATTEMPTS] += failed_attempts[payment]
@@ -171,18 +180,17 @@ def count_payments(
 
 @kernel
 def _look_up_rates(agents: AgentChannels, gossip: Gossip, now: float) -> None:
-    """Fill `into_rate`: ppm, `_OFF` of disabled edges, `_DIFFERS` if not everyone sees the same.
+    """Fill `edge_rate`: ppm, `_OFF` of disabled edges, `_DIFFERS` if not everyone sees the same.
 
     One pass in order is much quicker than to look each policy up when it is needed.
     """
-    for place in range(len(agents.into)):
-        edge = agents.into[place]
+    for edge in range(len(agents.edge_rate)):
         if now < gossip.settled_at[edge]:
-            agents.into_rate[place] = _DIFFERS
+            agents.edge_rate[edge] = _DIFFERS
         elif gossip.policy[edge, DISABLED] != 0:
-            agents.into_rate[place] = _OFF
+            agents.edge_rate[edge] = _OFF
         else:
-            agents.into_rate[place] = gossip.policy[edge, FEE_RATE]
+            agents.edge_rate[edge] = gossip.policy[edge, FEE_RATE]
 
 
 @kernel
@@ -197,9 +205,10 @@ def _competing_rate(agents: AgentChannels, gossip: Gossip, node: int, peer: int,
     for place in range(agents.into_first[peer], agents.into_first[peer + 1]):
         if agents.into_source[place] == node:
             continue
-        rate = agents.into_rate[place]
+        edge = agents.into[place]
+        rate = agents.edge_rate[edge]
         if rate == _DIFFERS:
-            row = seen_row(gossip, node, agents.into[place], now)
+            row = seen_row(gossip, node, edge, now)
             rate = _OFF if gossip.policy[row, DISABLED] != 0 else gossip.policy[row, FEE_RATE]
         if rate != _OFF:
             rates[count] = rate
@@ -373,7 +382,7 @@ def bound_numbers(bounds: FeeBounds) -> BoundNumbers:
 @kernel
 def decode_fees(
     agents: AgentChannels,
-    gossip: Gossip,
+    policy: Int64Array,
     down: BoolArray,
     found: Int64Array,
     bounds: BoundNumbers,
@@ -385,7 +394,7 @@ def decode_fees(
 
     Args:
         agents: who decides.
-        gossip: of the twin.
+        policy: [edges, POLICY_COLUMNS], what is in force; more rows may follow.
         down: [nodes], who is off.
         found: [own edges, POLICY_COLUMNS], policies when the agents took over.
         bounds: what may be set.
@@ -403,17 +412,17 @@ def decode_fees(
             edge = agents.edge[place]
             if down[agents.node[agent]] or down[agents.target[place]]:
                 continue
-            policy, before = gossip.policy[edge], found[place]
+            row, before = policy[edge], found[place]
             rate = moved_fee(
                 before[FEE_RATE],
-                policy[FEE_RATE],
+                row[FEE_RATE],
                 levels[0],
                 RATE_OFFSET_PPM,
                 bounds.min_ppm,
                 bounds.max_ppm,
                 bounds.min_change,
             )
-            discount = max(0, -policy[INBOUND_FEE_RATE])
+            discount = max(0, -row[INBOUND_FEE_RATE])
             new_discount = moved_fee(
                 max(0, -before[INBOUND_FEE_RATE]),
                 discount,
@@ -425,18 +434,18 @@ def decode_fees(
             )
             base = moved_fee(
                 before[BASE_FEE],
-                policy[BASE_FEE],
+                row[BASE_FEE],
                 levels[2],
                 BASE_OFFSET_MSAT,
                 bounds.min_base,
                 bounds.max_base,
                 bounds.min_change,
             )
-            if rate == policy[FEE_RATE] and base == policy[BASE_FEE] and new_discount == discount:
+            if rate == row[FEE_RATE] and base == row[BASE_FEE] and new_discount == discount:
                 continue
             edges[changed] = edge
             for column in range(POLICY_COLUMNS):
-                policies[changed, column] = policy[column]
+                policies[changed, column] = row[column]
             policies[changed, FEE_RATE] = rate
             policies[changed, BASE_FEE] = base
             if new_discount != discount:

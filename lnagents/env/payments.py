@@ -38,6 +38,8 @@ class RoundPayments:
     """1: may use what channels keep for such payments."""
     hop_by_hop: FlagArray
     """1: forwarding agents choose where it leaves."""
+    fee_limit: AmountArray
+    """msat, as `lnagents.model.workload.fee_limit` has it."""
     routes: dict[int, Route] = field(default_factory=dict)
     """Of payments, by position, whose agent chose a route."""
 
@@ -53,11 +55,13 @@ class RoundPayments:
         unknown = {name for one in intents for name in (one.source, one.destination)} - set(names)
         if unknown:
             raise ValueError(f"there is no node {min(unknown)!r}")
+        amount = np.array([one.amount_msat for one in intents], np.int64)
         return cls(
             at=np.array([one.at_seconds for one in intents], np.float64),
             source=np.array([place[one.source] for one in intents], np.int32),
             target=np.array([place[one.destination] for one in intents], np.int32),
-            amount=np.array([one.amount_msat for one in intents], np.int64),
+            amount=amount,
+            fee_limit=fee_limits(amount),
             priority=np.array([request.priority for request in requests], np.int8),
             hop_by_hop=np.array([request.hop_by_hop for request in requests], np.int8),
             routes={
@@ -73,7 +77,7 @@ class RoundPayments:
     @property
     def special(self) -> bool:
         """Whether any payment is not simply left to its sender's LND."""
-        return bool(self.routes) or bool(self.priority.any()) or bool(self.hop_by_hop.any())
+        return bool(self.routes) or 1 in self.priority.tobytes() or 1 in self.hop_by_hop.tobytes()
 
     def traffic(self, delay: float) -> Traffic:
         """The same as the twin takes them, `delay` seconds later."""
@@ -83,7 +87,7 @@ class RoundPayments:
             source=self.source,
             target=self.target,
             amount=self.amount,
-            fee_limit=fee_limits(self.amount),
+            fee_limit=self.fee_limit,
             max_parts=max_parts,
             timeout=timeout,
             hold=hold,
@@ -138,6 +142,11 @@ class EpisodePayments:
     amount: AmountArray
     priority: FlagArray
     hop_by_hop: FlagArray
+    fee_limit: AmountArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Once for the whole episode: rounds are short, and trainers live many of them.
+        object.__setattr__(self, "fee_limit", fee_limits(self.amount))
 
     def of_round(self, number: int) -> RoundPayments:
         """Views into one round, counted from 0."""
@@ -149,6 +158,7 @@ class EpisodePayments:
             self.amount[part],
             self.priority[part],
             self.hop_by_hop[part],
+            self.fee_limit[part],
         )
 
 

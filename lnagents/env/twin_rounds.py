@@ -58,7 +58,7 @@ class TwinRounds:
         _check_shape("fees", actions.fees, (*shape, len(ACTION_NAMES)))
         changed = decode_fees(
             world.book,
-            world.twin.state.mind.gossip,
+            world.twin.state.mind.gossip.policy,
             world.down,
             world.found,
             self._bounds,

@@ -277,7 +277,7 @@ class TwinWorld:
         traffic = payments.traffic(times.hear)
         outcomes = twin.run(traffic, directions=self._directions(payments), until=times.whole)
         count_payments(
-            self.book,
+            self.book.agent_of,
             traffic.source,
             outcomes.reason,
             outcomes.fee,
