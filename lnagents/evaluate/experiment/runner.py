@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -69,7 +70,7 @@ def _play_all(runs: Sequence[RunSpec], processes: int | None) -> Iterator[RunRes
         return
     # Not forked: numba's threads, and whatever else the caller has, would be copied half.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_leave_interrupts)
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_begin_process)
     try:
         futures: list[Future[RunResult]] = [pool.submit(play, spec) for spec in runs]
         for future in as_completed(futures):
@@ -78,6 +79,16 @@ def _play_all(runs: Sequence[RunSpec], processes: int | None) -> Iterator[RunRes
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts() -> None:
-    """Ctrl-C reaches the whole group; the parent decides what becomes of it."""
+def _begin_process() -> None:
+    """What each process does first."""
+    # Ctrl-C reaches the whole group; the parent decides what becomes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed cannot end its processes, and they would wait for it for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
