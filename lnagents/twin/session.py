@@ -97,13 +97,18 @@ def take_turn(state: State, payment: int, now: float) -> None:
     if now >= payments.time[payment, DEADLINE] and (number[GIVEN_UP] == OPEN or number[ACTIVE] > 0):
         number[GIVEN_UP] = TIMEOUT
     if number[SENT_OUT] < number[TOTAL] and number[GIVEN_UP] == OPEN and number[HAS_SETTLED] == 0:
+        sender_chooses = number[MODE] == BY_HOP and state.agents.chooses[number[SENDER]]
         if number[MODE] == BY_ROUTE and number[ATTEMPTS] > 0:
             hops, reason = 0, ERROR
+        elif number[MODE] == BY_HOP and not sender_chooses and number[ATTEMPTS] > 0:
+            # The agents on the way have tried what they could, and the sender would only plan
+            # the same again: what they chose is not its to know.
+            hops, reason = 0, NO_ROUTE
         elif number[MODE] == BY_ROUTE:
             last_expiry = switch.height + switch.final_cltv_delta + BLOCK_PADDING
             hops = lay_route(payments, mind.gossip, mind.space, payment, last_expiry, now)
             reason = NO_ROUTE
-        elif number[MODE] == BY_HOP and state.agents.chooses[number[SENDER]]:
+        elif sender_chooses:
             hops, reason = choose(state, payment, NOTHING, now), NO_ROUTE
         else:
             hops, reason = find_part(mind, switch.liquidity, number, switch.height, now)
