@@ -33,7 +33,7 @@ AMOUNT_SAT = 10_000
 
 ROUNDS = 100
 """Of one turn."""
-TURNS = 5
+TURNS = 40
 SEED = 1
 
 _Policies = list[tuple[Int64Array, Int64Array]]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,16 @@ def test_pettingzoos_aec_api() -> None:
 def test_pettingzoos_seeds(settings: EnvSettings) -> None:
     ZOO.parallel_seed_test(lambda: make(settings), num_cycles=6)
     ZOO.seed_test(lambda: TO_AEC(make(settings)), num_cycles=6)
+
+
+def test_pettingzoos_performance_benchmark(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs for five seconds, or until its clock says so."""
+    clock = itertools.count()
+    monkeypatch.setattr("time.time", lambda: next(clock) / 10)
+    ZOO.performance_benchmark(TO_AEC(make()))
+    assert "turns per second" in capsys.readouterr().out
 
 
 def test_the_state_is_in_its_space() -> None:
