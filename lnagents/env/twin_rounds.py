@@ -24,6 +24,7 @@ class TwinRounds:
     def __init__(self, world: TwinWorld, bounds: FeeBounds) -> None:
         self._world = world
         self._bounds = bound_numbers(bounds)
+        self._shape = (len(world.book.node), world.max_channels)
         own = len(world.book.edge)
         self._edges = np.zeros(own, np.int64)
         self._policies = np.zeros((own, POLICY_COLUMNS), np.int64)
@@ -35,16 +36,16 @@ class TwinRounds:
     def observe(self, into: RoundArrays) -> None:
         """See `Rounds.observe`."""
         world = self._world
-        twin = world.twin
+        state = world.twin.state
         encode_agents(
             world.book,
-            twin.state.switch.liquidity,
-            twin.state.mind.gossip,
-            twin.flows,
+            state.switch.liquidity,
+            state.mind.gossip,
+            state.switch.flows,
             world.down,
             world.found,
             world.counts,
-            twin.now,
+            world.twin.now,
             into.channels,
             into.channel_mask,
             into.node,
@@ -54,8 +55,7 @@ class TwinRounds:
     def act(self, actions: ActionArrays) -> None:
         """See `Rounds.act`."""
         world = self._world
-        shape = (len(world.book.node), world.max_channels)
-        _check_shape("fees", actions.fees, (*shape, len(ACTION_NAMES)))
+        _check_shape("fees", actions.fees, (*self._shape, len(ACTION_NAMES)))
         changed = decode_fees(
             world.book,
             world.twin.state.mind.gossip.policy,
@@ -71,10 +71,10 @@ class TwinRounds:
         if changed:
             world.twin.set_policies(self._edges[:changed], self._policies[:changed])
         if actions.preference is not None:
-            _check_shape("preference", actions.preference, shape)
+            _check_shape("preference", actions.preference, self._shape)
             scatter_rows(world.book, world.down, actions.preference, -1.0, world.preferences)
         if actions.reserved is not None:
-            _check_shape("reserved", actions.reserved, shape)
+            _check_shape("reserved", actions.reserved, self._shape)
             scatter_rows(world.book, world.down, actions.reserved, 0.0, world.reserved)
         if actions.preference is not None or actions.reserved is not None:
             world.set_routing()
