@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import re
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
@@ -15,6 +18,8 @@ from numba.core.types import Integer, int64
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
+_KEPT_SECONDS = 14 * 24 * 3600.0
+"""Other checkouts and versions may be in use at the same time."""
 _HERE = Path(__file__).parent
 _NUMBERS = re.compile(r"None|int|float|bool|tuple\[(int|float|bool)(, (int|float|bool))*\]")
 _OWN_IMPORT = re.compile(r"^\s*from lnagents\.(\w+)\.?(\w*) import|^\s*import lnagents", re.M)
@@ -53,7 +58,7 @@ def _compiled(function: Function, *, inline: bool) -> Function:
         raise TypeError(f"{function.__qualname__}: a kernel returns numbers only")
     module = Path(function.__code__.co_filename)
     # Read when a function is decorated.
-    vars(numba.config)["CACHE_DIR"] = str(_cache() / _digest(module))
+    vars(numba.config)["CACHE_DIR"] = str(_folder(module))
     options: dict[str, object] = {
         "cache": True,
         "nogil": True,
@@ -94,11 +99,20 @@ def _returns_numbers(function: Callable[..., object]) -> bool:
     return set(get_type_hints(named_tuple).values()) <= {int, float, bool}
 
 
-def _cache() -> Path:
-    return Path(platformdirs.user_cache_dir("lnagents")) / "kernels"
-
-
 @functools.cache
+def _folder(module: Path) -> Path:
+    """Where the machine code of `module` lies; what older versions of it left is removed."""
+    cache = Path(platformdirs.user_cache_dir("lnagents")) / "kernels"
+    folder = cache / _digest(module)
+    if not folder.exists():
+        oldest = time.time() - _KEPT_SECONDS
+        for other in cache.glob(f"{module.stem}-*"):
+            with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                if other.stat().st_mtime < oldest:
+                    shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
 def _digest(module: Path) -> str:
     """Of the source of `module` and of all of ours that it imports, directly or not."""
     found: set[Path] = set()

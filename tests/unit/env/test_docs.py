@@ -31,6 +31,10 @@ def test_the_script_has_the_line_for_live_nodes() -> None:
     assert '# world = LiveWorld(load_topology("default"))' in SCRIPT.read_text()
 
 
+def test_the_readme_shows_the_script() -> None:
+    assert SCRIPT.read_text() in (SCRIPT.parents[1] / "README.md").read_text()
+
+
 def test_all_that_is_promised_is_there() -> None:
     for name in lnagents.env.__all__:
         assert getattr(lnagents.env, name) is not None

@@ -1,0 +1,63 @@
+"""Where compiled code is kept: apart for each state of the source that it was made from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from lnagents.twin import kernel as module
+from lnagents.twin.kernel import kernel
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three modules that import one another in a row."""
+    package = tmp_path / "lnagents"
+    (package / "twin").mkdir(parents=True)
+    (package / "twin" / "a.py").write_text("from lnagents.twin.b import f\n")
+    (package / "twin" / "b.py").write_text("from lnagents.model.c import f\n")
+    (package / "model").mkdir()
+    (package / "model" / "c.py").write_text("f = 1\n")
+    monkeypatch.setattr(module, "_HERE", package / "twin")
+    return package
+
+
+def test_a_change_anywhere_below_leads_to_another_folder(package: Path) -> None:
+    top, middle = package / "twin" / "a.py", package / "twin" / "b.py"
+    before = module._digest(top), module._digest(middle)
+    assert before == (module._digest(top), module._digest(middle))
+    (package / "model" / "c.py").write_text("f = 2\n")
+    after = module._digest(top), module._digest(middle)
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    top.write_text("from lnagents.twin.b import f  # changed\n")
+    assert module._digest(top) != after[0]
+    assert module._digest(middle) == after[1]
+
+
+def test_old_versions_are_removed(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda _: str(tmp_path / "cache"))
+    old, recent, other = (
+        tmp_path / "cache" / "kernels" / name for name in ("a-1", "a-2", "other-1")
+    )
+    for folder in (old, recent, other):
+        folder.mkdir(parents=True)
+    for folder in (old, other):
+        os.utime(folder, (0, 0))
+    assert module._folder(package / "twin" / "a.py").parent == old.parent
+    assert not old.exists()
+    assert recent.exists()
+    assert other.exists()
+
+
+def test_a_kernel_returns_numbers() -> None:
+    with pytest.raises(TypeError, match="makes_a_list: a kernel returns numbers only"):
+
+        @kernel
+        def makes_a_list(size: int) -> list[int]:
+            return [0] * size
