@@ -69,7 +69,8 @@ class Shell:
         return found
 
     def assert_nothing_left(self) -> None:
-        assert self.processes() == []
+        left = self.processes()
+        assert left == [], left
         assert list((self.folder / "state").rglob("*.json")) == []
         assert not (self.folder / "data").exists()
         testbeds = self.folder / "state" / "lnagents" / "testbeds"

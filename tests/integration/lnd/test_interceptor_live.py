@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from lnagents.lnd import (
     FailHtlc,
     HeldHtlc,
@@ -25,6 +27,13 @@ PATIENCE_SECONDS = 20.0
 FORWARDER = "dave"
 
 Stream = AsyncGenerator[HeldHtlc | StreamRestarted, None]
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def _money_is_put_back(testbed: Testbed) -> AsyncIterator[None]:
+    """dave settles what he never paid on, which no book of the network has as a payment."""
+    yield
+    await testbed.reset()
 
 
 @asynccontextmanager
