@@ -47,7 +47,9 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     async def supervised() -> Result:
         task = asyncio.ensure_future(coroutine)
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+        # Also SIGINT: by asyncio's own handler a second Ctrl-C would end the cleaning up, too.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
         return await task
 
     try:
