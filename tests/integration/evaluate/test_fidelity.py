@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from lnagents.evaluate.fidelity import bench_fidelity, compare_recordings, find_recordings
+from lnagents.evaluate.fidelity import (
+    bench_fidelity,
+    compare_recordings,
+    find_recordings,
+    record_or_load,
+)
 from lnagents.evaluate.fidelity_cases import Case, Change, Pay, draw_case
 from lnagents.evaluate.fidelity_explain import explain_case
-from lnagents.evaluate.fidelity_live import record_case
 from lnagents.evaluate.recording import CaseSet, Recording, UpdateRecord
 from tests.integration.shell import Shell
 
@@ -37,7 +41,7 @@ def shortened(case_set: CaseSet, index: int) -> Case:
 )
 async def test_twin_and_lnd_agree(case_set: CaseSet, index: int) -> None:
     case = shortened(case_set, index)
-    recording = await record_case(case)
+    recording = await record_or_load(case, None)
     assert len(recording.payments) == PAYMENTS
     assert any(payment.settled for payment in recording.payments)
     compared = compare_recordings([recording]).cases[0]
