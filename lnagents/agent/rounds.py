@@ -61,9 +61,10 @@ class Rounds:
         number = self.number + 1
         view = await self._observer.view(number)
         self._store.record_round(number, view.time, _observation_text(view))
-        if self.number:
-            await self._reward(view)
-        self.number = number
+        # Both at once: what is cancelled further on finds the round in the store and here.
+        ended, self.number = self.number, number
+        if ended:
+            await self._reward(ended, view)
         if self.paused:
             self._note("node", "kept", "", "paused")
             self._decided = False
@@ -73,12 +74,12 @@ class Rounds:
         self._decided = True
         await self._carry_out(view, decision, config)
 
-    async def _reward(self, view: NodeView) -> None:
-        """Judge the round that `view` ends, by what its decision brought."""
+    async def _reward(self, ended: int, view: NodeView) -> None:
+        """Judge the round `ended`, which `view` ends, by what its decision brought."""
         self.terms = reward_terms(view)
         self.reward = reward(self.terms, self._config().reward.weights())
-        self._store.record_reward(self.number, self.terms, self.reward)
-        _log.info("reward", round=self.number, total_msat=round(self.reward), **asdict(self.terms))
+        self._store.record_reward(ended, self.terms, self.reward)
+        _log.info("reward", round=ended, total_msat=round(self.reward), **asdict(self.terms))
         if self._decided:
             await self._actor.reward(self.reward)
 

@@ -202,12 +202,6 @@ def measure_distances(
 
 
 @kernel
-def current_row(gossip: Gossip, edge: int) -> int:
-    """The row of `Gossip.policy` that the owner of `edge` enforces now."""
-    return edge
-
-
-@kernel
 def seen_row(gossip: Gossip, node: int, edge: int, now: float) -> int:
     """The row of `Gossip.policy` that `node` goes by for `edge` at time `now`."""
     if is_settled(gossip, now) or now >= gossip.settled_at[edge]:
