@@ -133,6 +133,11 @@ async def provision(
     phase("gossip")
     progress("Waiting until every node knows every channel")
     network = Network(lightning.clients, lightning.keys, topology.profile)
+    # LND 0.21 looks a channel up while it walks its graph to change a policy: two read transactions
+    # of one bbolt file, one in the other. A write between them that makes the file grow waits for
+    # the first and is waited for by the second, and the node never answers again. So policies are
+    # set when nothing more is written because of the openings.
+    await wait_gossip(network, channels=len(topology.channels))
     await together(_set_policies(name, topology, lightning) for name in lightning.keys)
     await wait_gossip(network, channels=len(topology.channels))
     names = list(lightning.keys)
