@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 from lnagents.env.world import MAX_PARTS, PAYMENT_TIMEOUT_SECONDS, RoundPayment
 from lnagents.model.errors import WorkloadError
 from lnagents.model.payment import Route
-from lnagents.model.workload import AmountSpec, PaymentIntent, Workload, draw_payments
-from lnagents.twin.demand import draw_amounts, fee_limits
+from lnagents.model.workload import (
+    AmountSpec,
+    FeeLimitSpec,
+    PaymentIntent,
+    Workload,
+    draw_payments,
+)
+from lnagents.twin.demand import draw_amounts, draw_fee_limits
 from lnagents.twin.traffic import Traffic
 
 TimeArray: TypeAlias = NDArray[np.float64]
@@ -39,7 +45,7 @@ class RoundPayments:
     hop_by_hop: FlagArray
     """1: forwarding agents choose where it leaves."""
     fee_limit: AmountArray
-    """msat, as `lnagents.model.workload.fee_limit` has it."""
+    """msat that the sender pays in fees at most."""
     routes: dict[int, Route] = field(default_factory=dict)
     """Of payments, by position, whose agent chose a route."""
 
@@ -55,13 +61,12 @@ class RoundPayments:
         unknown = {name for one in intents for name in (one.source, one.destination)} - set(names)
         if unknown:
             raise ValueError(f"there is no node {min(unknown)!r}")
-        amount = np.array([one.amount_msat for one in intents], np.int64)
         return cls(
             at=np.array([one.at_seconds for one in intents], np.float64),
             source=np.array([place[one.source] for one in intents], np.int32),
             target=np.array([place[one.destination] for one in intents], np.int32),
-            amount=amount,
-            fee_limit=fee_limits(amount),
+            amount=np.array([one.amount_msat for one in intents], np.int64),
+            fee_limit=np.array([one.fee_limit_msat for one in intents], np.int64),
             priority=np.array([request.priority for request in requests], np.int8),
             hop_by_hop=np.array([request.hop_by_hop for request in requests], np.int8),
             routes={
@@ -101,6 +106,7 @@ class RoundPayments:
             names[self.source[index]],
             names[self.target[index]],
             int(self.amount[index]),
+            int(self.fee_limit[index]),
         )
 
     def requests(self, names: tuple[str, ...]) -> list[RoundPayment]:
@@ -142,11 +148,7 @@ class EpisodePayments:
     amount: AmountArray
     priority: FlagArray
     hop_by_hop: FlagArray
-    fee_limit: AmountArray = field(init=False)
-
-    def __post_init__(self) -> None:
-        # Once for the whole episode: rounds are short, and trainers live many of them.
-        object.__setattr__(self, "fee_limit", fee_limits(self.amount))
+    fee_limit: AmountArray
 
     def of_round(self, number: int) -> RoundPayments:
         """Views into one round, counted from 0."""
@@ -185,6 +187,7 @@ class RandomDemand:
     """Share of the payments that have priority."""
     hop_by_hop_share: float = 0.0
     """Share of the payments that agents route hop by hop."""
+    fee_limit: FeeLimitSpec = field(default_factory=FeeLimitSpec)
 
     def __post_init__(self) -> None:
         if self.payments_per_round < 0:
@@ -210,14 +213,16 @@ class RandomDemand:
         target += target >= source  # one of the others: those from the source on move up by one
         at = np.sort(rng.random(shape), axis=1) * round_seconds
         count = source.size
+        amount = draw_amounts(self.amount, count, rng)
         return EpisodePayments(
             first=np.arange(rounds + 1, dtype=np.int64) * self.payments_per_round,
             at=at.reshape(-1),
             source=source.reshape(-1),
             target=target.reshape(-1),
-            amount=draw_amounts(self.amount, count, rng),
+            amount=amount,
             priority=(rng.random(count) < self.priority_share).astype(np.int8),
             hop_by_hop=(rng.random(count) < self.hop_by_hop_share).astype(np.int8),
+            fee_limit=draw_fee_limits(self.fee_limit, amount, rng),
         )
 
 
@@ -257,4 +262,5 @@ class WorkloadDemand:
             amount=np.array([one.amount_msat for one in intents], np.int64),
             priority=flags,
             hop_by_hop=flags,
+            fee_limit=np.array([one.fee_limit_msat for one in intents], np.int64),
         )

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from lnagents.env.routes import RouteCandidate
 from lnagents.model.payment import Hop, Route
 from lnagents.model.units import Msat, NodeKey
-from lnagents.model.workload import fee_limit
 from lnagents.twin.commitment import reported_balance
 from lnagents.twin.gossip import seen_row
 from lnagents.twin.memory import results_of
@@ -24,6 +23,7 @@ def find_candidates(
     source: int,
     target: int,
     amount_msat: Msat,
+    fee_limit_msat: Msat,
     limit: int,
 ) -> tuple[RouteCandidate, ...]:
     """At most `limit` routes, best first; see `World.candidates`.
@@ -34,6 +34,7 @@ def find_candidates(
         source: who pays.
         target: who is paid.
         amount_msat: what arrives.
+        fee_limit_msat: what a route may cost.
         limit: how many routes.
     """
     state = twin.state
@@ -55,7 +56,7 @@ def find_candidates(
                 source,
                 target,
                 amount_msat,
-                fee_limit(amount_msat),
+                fee_limit_msat,
                 twin.settings.block_height,
                 twin.now,
                 False,

@@ -319,6 +319,7 @@ class TwinWorld:
                 self._places[intent.source],
                 self._places[intent.destination],
                 intent.amount_msat,
+                intent.fee_limit_msat,
                 limit,
             )
             for intent in intents

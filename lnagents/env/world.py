@@ -28,10 +28,7 @@ PAYMENT_TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class RoundPayment:
-    """One payment of a round, and how it is to be made.
-
-    It may cost at most `lnagents.model.workload.fee_limit` in fees.
-    """
+    """One payment of a round, and how it is to be made."""
 
     intent: PaymentIntent
     """`at_seconds` counts from the beginning of the round."""

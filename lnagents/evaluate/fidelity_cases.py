@@ -24,7 +24,7 @@ from lnagents.model.topology import (
     Topology,
 )
 from lnagents.model.units import MSAT_PER_SAT, Msat
-from lnagents.model.workload import Workload, draw_payments, fee_limit
+from lnagents.model.workload import Workload, draw_payments
 
 NODES = (4, 12)
 CAPACITY_SAT = (60_000, 8_000_000)
@@ -133,7 +133,7 @@ def workload_case(topology: Topology, workload: Workload, count: int, seed: int)
             source=intent.source,
             target=intent.destination,
             amount_msat=intent.amount_msat,
-            fee_limit_msat=fee_limit(intent.amount_msat),
+            fee_limit_msat=intent.fee_limit_msat,
             at=intent.at_seconds,
         )
         for intent in draw_payments(workload, count, seed)

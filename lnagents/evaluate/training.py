@@ -24,7 +24,7 @@ from lnagents.evaluate.networks import find_network
 from lnagents.evaluate.truth_rows import truth_rows
 from lnagents.model.errors import ConfigError
 from lnagents.model.files import StrictModel
-from lnagents.model.workload import AmountSpec
+from lnagents.model.workload import AmountSpec, FeeLimitSpec
 from lnagents.twin.announced import Selection
 from lnagents.twin.network import Network
 
@@ -77,6 +77,7 @@ class LightningSpec(StrictModel):
     payments_per_round: Annotated[int, Field(ge=0)] = 50
     """From random nodes to random other ones."""
     amount: AmountSpec = AmountSpec()
+    fee_limit: FeeLimitSpec = FeeLimitSpec()
     reward: RewardSpec = RewardSpec()
     network_seed: int = 0
     """Of what is not known of public networks."""
@@ -230,7 +231,7 @@ def lightning_task(spec: LightningSpec, source: str, *, joint_state: bool) -> Li
     )
     chosen = [networks[place % len(networks)] for place in range(spec.environments)]
     worlds = [TwinWorld(network, best_connected(network, agents)) for network in chosen]
-    demand = RandomDemand(spec.payments_per_round, spec.amount)
+    demand = RandomDemand(spec.payments_per_round, spec.amount, fee_limit=spec.fee_limit)
     batch = LightningBatch(worlds, demand, settings, threads=spec.threads)
     return LightningTask(batch, joint_state=joint_state)
 

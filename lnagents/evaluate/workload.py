@@ -11,7 +11,7 @@ from lnagents.model.errors import LnagentsError, WorkloadError
 from lnagents.model.payment import PaymentOutcome
 from lnagents.model.topology import Topology
 from lnagents.model.units import Msat
-from lnagents.model.workload import PaymentIntent, Workload, fee_limit, parse_workload
+from lnagents.model.workload import PaymentIntent, Workload, parse_workload
 from lnagents.testbed import Testbed
 from lnagents.testbed.data import read_named
 
@@ -93,9 +93,8 @@ async def _pay(
     try:
         invoice = await testbed.client(intent.destination).add_invoice(intent.amount_msat)
         payment_hash = invoice.payment_hash
-        limit = fee_limit(intent.amount_msat)
         async with asyncio.timeout(2 * PAYMENT_TIMEOUT_SECONDS):
-            answer = await send(intent.source, invoice.payment_request, limit)
+            answer = await send(intent.source, invoice.payment_request, intent.fee_limit_msat)
         settled, fee, reason = answer.settled, answer.fee_msat, answer.reason
         attempts, failed = answer.attempts, answer.failed_attempts
     except TimeoutError:

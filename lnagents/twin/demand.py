@@ -8,9 +8,9 @@ import numpy as np
 
 from lnagents.model.units import MSAT_PER_SAT
 from lnagents.model.workload import (
-    FEE_LIMIT_FLOOR_MSAT,
-    FEE_LIMIT_PPM,
+    MAX_FEE_LIMIT_PPM,
     AmountSpec,
+    FeeLimitSpec,
     PaymentIntent,
 )
 from lnagents.twin.network import FloatArray, Int32Array, Int64Array, Network
@@ -31,8 +31,7 @@ def to_traffic(
     Args:
         intents: in the order in which they begin, as `draw_payments` gives them.
         network: whose nodes the payments name.
-        fee_limit: msat, per payment or for all; None takes `lnagents.model.workload.fee_limit`,
-            the same as on live nodes.
+        fee_limit: msat, per payment or for all; None takes what the payments say.
         max_parts: of each payment.
         timeout: seconds after which no further attempt is made.
         hold: seconds for which receivers keep the HTLCs.
@@ -46,13 +45,16 @@ def to_traffic(
         target = [place[intent.destination] for intent in intents]
     except KeyError as exc:
         raise ValueError(f"the network has no node {exc.args[0]!r}") from None
-    amount = np.array([intent.amount_msat for intent in intents], np.int64)
     return Traffic.of(
         at=np.array([intent.at_seconds for intent in intents], np.float64),
         source=np.array(source, np.int32),
         target=np.array(target, np.int32),
-        amount=amount,
-        fee_limit=fee_limits(amount) if fee_limit is None else fee_limit,
+        amount=np.array([intent.amount_msat for intent in intents], np.int64),
+        fee_limit=(
+            np.array([intent.fee_limit_msat for intent in intents], np.int64)
+            if fee_limit is None
+            else fee_limit
+        ),
         max_parts=max_parts,
         timeout=timeout,
         hold=hold,
@@ -65,6 +67,7 @@ def draw_traffic(
     seed: int,
     *,
     amount: AmountSpec | None = None,
+    fee_limit: FeeLimitSpec | None = None,
     payments_per_second: float = 5.0,
     source_weights: FloatArray | None = None,
     target_weights: FloatArray | None = None,
@@ -77,6 +80,7 @@ def draw_traffic(
         count: how many payments.
         seed: the same arguments give the same payments.
         amount: None takes the distribution that workloads have unless they say otherwise.
+        fee_limit: likewise.
         payments_per_second: over the whole network.
         source_weights: [nodes], how often each node pays, relative to the others; None: all alike.
         target_weights: the same for being paid; merchants have large ones.
@@ -94,7 +98,7 @@ def draw_traffic(
         source=source,
         target=target,
         amount=amounts,
-        fee_limit=fee_limits(amounts),
+        fee_limit=draw_fee_limits(fee_limit or FeeLimitSpec(), amounts, rng),
         max_parts=max_parts,
     )
 
@@ -127,9 +131,14 @@ def _draw_ends(
     return ends[0], ends[1]
 
 
-def fee_limits(amount: Int64Array) -> Int64Array:
-    """The most that senders pay in fees in msat, as `lnagents.model.workload.fee_limit` has it."""
-    return np.maximum(FEE_LIMIT_FLOOR_MSAT, amount * FEE_LIMIT_PPM // 1_000_000)
+def draw_fee_limits(spec: FeeLimitSpec, amount: Int64Array, rng: np.random.Generator) -> Int64Array:
+    """What senders pay in fees for each amount at most, distributed as `FeeLimitSpec.draw` does."""
+    rate = np.full(len(amount), spec.median_ppm, np.int64)
+    if spec.kind == "log_normal":
+        drawn = spec.median_ppm * np.exp(rng.normal(0.0, spec.sigma, len(amount)))
+        rate = np.rint(np.minimum(drawn, MAX_FEE_LIMIT_PPM)).astype(np.int64)
+    limits: Int64Array = np.maximum(spec.floor_msat, amount * rate // 1_000_000)
+    return limits
 
 
 def draw_amounts(spec: AmountSpec, count: int, rng: np.random.Generator) -> Int64Array:

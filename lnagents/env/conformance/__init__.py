@@ -34,6 +34,7 @@ from lnagents.env.conformance.episodes import (
     check_snapshot,
 )
 from lnagents.env.conformance.rounds import (
+    check_fee_limits,
     check_first_views,
     check_impossible_payment,
     check_many_payments,
@@ -53,6 +54,7 @@ CHECKS: tuple[Check, ...] = (
     check_observing,
     check_payment,
     check_privacy,
+    check_fee_limits,
     check_impossible_payment,
     check_many_payments,
     check_policies,
@@ -83,6 +85,7 @@ __all__ = [
     "Check",
     "check_admission",
     "check_candidates",
+    "check_fee_limits",
     "check_first_views",
     "check_impossible_payment",
     "check_many_payments",

@@ -65,9 +65,14 @@ class Passage:
         raise AssertionError(f"the route {self.route.scids} is no candidate any more")
 
 
+def fee_limit_of(amount: Msat) -> Msat:
+    """What senders here pay in fees at most: 5 %, or 10 sat."""
+    return max(10 * MSAT_PER_SAT, amount // 20)
+
+
 def make_intent(source: str, destination: str, amount: Msat = AMOUNT_MSAT) -> PaymentIntent:
     """A payment at the beginning of a round."""
-    return PaymentIntent(0, 0.0, source, destination, amount)
+    return PaymentIntent(0, 0.0, source, destination, amount, fee_limit_of(amount))
 
 
 def find_passages(world: World) -> Iterator[Passage]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from lnagents.env.conformance.common import (
     AMOUNT_MSAT,
     channel_of,
     expect,
+    fee_limit_of,
     find_passage,
     make_intent,
     near,
@@ -128,6 +130,28 @@ def check_impossible_payment(world: World) -> None:
     expect((view.payments_settled, view.payments_failed) == (0, 1), "it was not counted")
 
 
+def check_fee_limits(world: World) -> None:
+    """No payment costs more than its sender wants to pay, whoever finds its route."""
+    world.reset(10)
+    passage = find_passage(world)
+    fee = passage.route.fee_msat
+    expect(fee > 0, "the route costs nothing")
+    for limit in (fee, fee - 1):
+        intent = replace(passage.intent, fee_limit_msat=limit)
+        dearest = [one.route.fee_msat for one in world.candidates([intent], 3)[0]]
+        expect(max(dearest, default=0) <= limit, "a candidate costs more than the limit")
+        for payment in (
+            RoundPayment(intent),
+            RoundPayment(intent, route=passage.route),
+            RoundPayment(intent, hop_by_hop=True),
+        ):
+            world.reset(10)
+            outcome = pay(world, payment)
+            expect(outcome.fee_msat <= limit, f"{outcome.fee_msat} msat for a limit of {limit}")
+            if payment.route is not None:
+                expect(outcome.settled == (fee <= limit), "the limit decides, and nothing else")
+
+
 def check_many_payments(world: World) -> None:
     """The sums of all views are those of the outcomes."""
     world.reset(7)
@@ -138,7 +162,8 @@ def check_many_payments(world: World) -> None:
         source, destination = rng.sample(names, 2)
         at = index * world.round_seconds / 40
         amount = rng.randrange(1_000, 50_000) * MSAT_PER_SAT
-        payments.append(RoundPayment(PaymentIntent(index, at, source, destination, amount)))
+        limit = fee_limit_of(amount)
+        payments.append(RoundPayment(PaymentIntent(index, at, source, destination, amount, limit)))
     held_before = _held(world)
     outcomes = world.run(payments)
     expect([one.index for one in outcomes] == list(range(20)), "outcomes are not in order")

@@ -16,11 +16,10 @@ from lnagents.lnd.graph_calls import DEFAULT_FINAL_CLTV_DELTA
 from lnagents.model.errors import LndError, NoRouteError
 from lnagents.model.payment import Route
 from lnagents.model.units import Msat, NodeKey
-from lnagents.model.workload import fee_limit
 
 
 async def find_candidates(
-    payer: LiveNode, destination: NodeKey, amount_msat: Msat, limit: int
+    payer: LiveNode, destination: NodeKey, amount_msat: Msat, fee_limit_msat: Msat, limit: int
 ) -> tuple[RouteCandidate, ...]:
     """At most `limit` routes, best first; none if the node is down or finds none.
 
@@ -35,7 +34,7 @@ async def find_candidates(
                 payer.client.query_routes(
                     destination,
                     amount_msat,
-                    fee_limit_msat=fee_limit(amount_msat),
+                    fee_limit_msat=fee_limit_msat,
                     final_cltv_delta=DEFAULT_FINAL_CLTV_DELTA + BLOCK_PADDING,
                     ignored_pairs=avoided,
                 )

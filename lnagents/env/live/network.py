@@ -244,6 +244,7 @@ class LiveNetwork:
                 self.nodes[intent.source],
                 self.nodes[intent.destination].key,
                 intent.amount_msat,
+                intent.fee_limit_msat,
                 limit,
             )
             for intent in intents

@@ -21,7 +21,6 @@ from lnagents.model.payment import (
     Route,
 )
 from lnagents.model.units import Msat, NodeKey, PaymentHash, ShortChannelId
-from lnagents.model.workload import fee_limit
 
 MAX_IN_FLIGHT = 32
 """Payments under way at once; a two-core machine makes no more of them with more."""
@@ -135,7 +134,7 @@ class Payments:
             )
         except NoRouteError:
             return _NO_ROUTE
-        if built.fee_msat > fee_limit(invoice.amount_msat):
+        if built.fee_msat > payment.intent.fee_limit_msat:
             return _NO_ROUTE
         return _answer(await payer.send_to_route(invoice.payment_hash, built), 0)
 
@@ -161,7 +160,7 @@ class Payments:
                     payer.client.query_routes(
                         invoice.destination,
                         invoice.amount_msat,
-                        fee_limit_msat=fee_limit(invoice.amount_msat),
+                        fee_limit_msat=payment.intent.fee_limit_msat,
                         final_cltv_delta=invoice.final_cltv_delta + BLOCK_PADDING,
                         outgoing_scids=outgoing_scids,
                     )
@@ -179,7 +178,7 @@ class Payments:
         payer = self.nodes[payment.intent.source].client
         paid = await payer.pay(
             invoice.payment_request,
-            fee_limit_msat=fee_limit(invoice.amount_msat),
+            fee_limit_msat=payment.intent.fee_limit_msat,
             timeout_seconds=max(1, int(min(PAYMENT_TIMEOUT_SECONDS, seconds))),
             max_parts=MAX_PARTS,
         )

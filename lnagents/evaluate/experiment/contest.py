@@ -19,7 +19,6 @@ from lnagents.evaluate.experiment.families import Arena, Family, Split, draw_are
 from lnagents.evaluate.measures import fee_churn
 from lnagents.evaluate.results import RunResult, SeatResult
 from lnagents.model.units import Msat
-from lnagents.twin.demand import fee_limits
 from lnagents.twin.network import FEE_RATE, Int64Array
 from lnagents.twin.settings import TwinSettings
 from lnagents.twin.state import (
@@ -88,7 +87,7 @@ def _stage(family: Family, split: Split, index: int, rounds: int) -> _Stage:
         source=episode.source,
         target=episode.target,
         amount=episode.amount,
-        fee_limit=fee_limits(episode.amount),
+        fee_limit=episode.fee_limit,
         max_parts=MAX_PARTS,
     )
     bound = success_bound(arena.network, whole, SETTINGS.commitment)

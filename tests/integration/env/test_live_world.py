@@ -40,7 +40,7 @@ def _world() -> Iterator[LiveWorld]:
 
 def payments(*pairs: tuple[str, str], amount_msat: int = 5_000_000) -> list[RoundPayment]:
     return [
-        RoundPayment(PaymentIntent(index, 0.0, source, destination, amount_msat))
+        RoundPayment(PaymentIntent(index, 0.0, source, destination, amount_msat, amount_msat // 20))
         for index, (source, destination) in enumerate(pairs)
     ]
 

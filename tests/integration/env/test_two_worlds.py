@@ -65,7 +65,9 @@ def play(world: World, seed: int) -> tuple[list[Outcome], dict[str, Counts]]:
         source, destination = rng.sample(sorted(world.nodes), 2)
         amount = rng.randrange(100_000, 2_400_000) * 1_000
         at = index * ROUND_SECONDS / PAYMENTS
-        payments.append(RoundPayment(PaymentIntent(index, at, source, destination, amount)))
+        # Some of these limits are too low for any route.
+        limit = amount * rng.randrange(100, 3_000) // 1_000_000
+        payments.append(RoundPayment(PaymentIntent(index, at, source, destination, amount, limit)))
     outcomes = world.run(payments)
     counted = {
         name: (view.payments_settled, view.payments_failed, view.failed_attempts)

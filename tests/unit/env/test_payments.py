@@ -5,21 +5,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnagents.env.payments import EpisodePayments, RandomDemand, RoundPayments, WorkloadDemand
+from lnagents.env.payments import (
+    Demand,
+    EpisodePayments,
+    RandomDemand,
+    RoundPayments,
+    WorkloadDemand,
+)
 from lnagents.env.world import RoundPayment
 from lnagents.model.errors import WorkloadError
 from lnagents.model.workload import (
     AmountSpec,
     DemandSpec,
+    FeeLimitSpec,
     PaymentIntent,
     Workload,
     draw_payments,
-    fee_limit,
 )
 
 NAMES = ("a", "b", "c", "d")
+LIMITS = FeeLimitSpec(kind="log_normal", median_ppm=2_000, floor_msat=0)
 WORKLOAD = Workload(
-    name="w", payments_per_second=3.0, demands=(DemandSpec(name="d", sources=NAMES, sinks=NAMES),)
+    name="w",
+    payments_per_second=3.0,
+    demands=(DemandSpec(name="d", sources=NAMES, sinks=NAMES, fee_limit=LIMITS),),
 )
 
 
@@ -92,16 +101,19 @@ def test_a_workload_of_other_nodes_is_refused() -> None:
 
 @given(st.integers(0, 2**31))
 def test_arrays_and_requests_say_the_same(seed: int) -> None:
-    drawn = RandomDemand(9, AmountSpec(), 0.5, 0.5).draw(NAMES, 1, 3.0, seed).of_round(0)
+    drawn = RandomDemand(9, AmountSpec(), 0.5, 0.5, LIMITS).draw(NAMES, 1, 3.0, seed).of_round(0)
     again = RoundPayments.of(drawn.requests(NAMES), NAMES)
-    for name in ("at", "source", "target", "amount", "priority", "hop_by_hop"):
+    for name in ("at", "source", "target", "amount", "priority", "hop_by_hop", "fee_limit"):
         assert np.array_equal(getattr(drawn, name), getattr(again, name))
 
 
-def test_the_twin_gets_the_same_limits_as_live_senders() -> None:
-    drawn = RandomDemand(40).draw(NAMES, 1, 3.0, 0).of_round(0)
+@pytest.mark.parametrize("demand", [RandomDemand(40, fee_limit=LIMITS), WorkloadDemand(WORKLOAD)])
+def test_the_twin_gets_the_same_limits_as_live_senders(demand: Demand) -> None:
+    drawn = demand.draw(NAMES, 1, 13.0, 0).of_round(0)
     traffic = drawn.traffic(2.5)
-    assert traffic.fee_limit.tolist() == [fee_limit(amount) for amount in drawn.amount.tolist()]
+    live = [request.intent.fee_limit_msat for request in drawn.requests(NAMES)]
+    assert traffic.fee_limit.tolist() == live
+    assert len(set(live)) == len(live) > 10
     assert np.array_equal(traffic.at, drawn.at + 2.5)
     assert (traffic.max_parts == 1).all()
 
@@ -123,4 +135,4 @@ def test_nobody_can_pay_alone() -> None:
     with pytest.raises(ValueError, match="fewer than two nodes"):
         RandomDemand().draw(("a",), 1, 1.0, 0)
     with pytest.raises(ValueError, match="there is no node 'x'"):
-        RoundPayments.of([RoundPayment(PaymentIntent(0, 0.0, "a", "x", 1_000))], NAMES)
+        RoundPayments.of([RoundPayment(PaymentIntent(0, 0.0, "a", "x", 1_000, 0))], NAMES)

@@ -44,10 +44,18 @@ def line_world(nodes: int = 4) -> TwinWorld:
 
 
 def payment(
-    source: str, destination: str, amount_sat: int, *, index: int = 0, at: float = 0.0
+    source: str,
+    destination: str,
+    amount_sat: int,
+    *,
+    index: int = 0,
+    at: float = 0.0,
+    fee_limit_msat: int | None = None,
 ) -> RoundPayment:
-    """A payment that its sender's LND routes."""
-    return RoundPayment(PaymentIntent(index, at, source, destination, amount_sat * 1_000))
+    """A payment that its sender's LND routes; without another limit fees may be as much again."""
+    amount = amount_sat * 1_000
+    limit = amount if fee_limit_msat is None else fee_limit_msat
+    return RoundPayment(PaymentIntent(index, at, source, destination, amount, limit))
 
 
 def random_levels(

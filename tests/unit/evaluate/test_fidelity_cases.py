@@ -15,7 +15,7 @@ from lnagents.evaluate.fidelity_cases import (
 )
 from lnagents.evaluate.recording import CaseSet
 from lnagents.model.topology import PolicySpec
-from lnagents.model.workload import DemandSpec, Workload, draw_payments, fee_limit
+from lnagents.model.workload import DemandSpec, Workload, draw_payments
 from lnagents.testbed.settings import usual_policy
 from tests.unit.evaluate.recordings import line_topology
 
@@ -111,7 +111,7 @@ def test_a_workload_becomes_a_case() -> None:
         (pay.at, pay.source, pay.target, pay.amount_msat, pay.fee_limit_msat)
         for pay in payments_of(case)
     ] == [
-        (one.at_seconds, one.source, one.destination, one.amount_msat, fee_limit(one.amount_msat))
+        (one.at_seconds, one.source, one.destination, one.amount_msat, one.fee_limit_msat)
         for one in intents
     ]
 

@@ -22,6 +22,8 @@ demands:
   - {name: back, sources: [c], sinks: [a], amount: {kind: fixed, median_sat: 7000}}
 """
 
+LOG_NORMAL = "{kind: log_normal, median_ppm: 1000, sigma: 0.5, floor_msat: 300}"
+
 
 @pytest.fixture
 def workload() -> Workload:
@@ -206,3 +208,23 @@ def test_the_default_workload_moves_as_much_back_as_forth() -> None:
         elif payment.source in ("frank", "grace"):
             back += payment.amount_msat
     assert 0.8 < back / forth < 1.25
+
+
+def test_fee_limits_unless_a_workload_says_otherwise(workload: Workload) -> None:
+    for payment in draw_payments(workload, 300, 0):
+        assert payment.fee_limit_msat == max(10_000, payment.amount_msat // 20)
+
+
+def test_a_demand_has_its_own_fee_limits() -> None:
+    text = GOOD.replace("median_sat: 7000}", f"median_sat: 7000}}, fee_limit: {LOG_NORMAL}")
+    payments = draw_payments(parse_workload(text, "w.yaml"), 4_000, 0)
+    limits = sorted(one.fee_limit_msat for one in payments if one.source == "c")
+    assert limits[0] >= 300
+    assert limits[len(limits) // 2] == pytest.approx(7_000, rel=0.1)
+    assert {one.fee_limit_msat for one in payments if one.source != "c"}.isdisjoint(limits[:10])
+
+
+def test_a_fee_limit_that_cannot_be_is_refused_by_name() -> None:
+    text = GOOD.replace("median_sat: 7000}", "median_sat: 7000}, fee_limit: {median_ppm: -1}")
+    with pytest.raises(WorkloadError, match=r"fee_limit\.median_ppm"):
+        parse_workload(text, "w.yaml")

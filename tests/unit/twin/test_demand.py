@@ -5,18 +5,16 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lnagents.model.generate import Shape, generate_topology
 from lnagents.model.workload import (
     AmountSpec,
+    FeeLimitSpec,
     PaymentIntent,
     draw_payments,
-    fee_limit,
     parse_workload,
 )
-from lnagents.twin.demand import draw_amounts, draw_traffic, fee_limits, to_traffic
+from lnagents.twin.demand import draw_amounts, draw_fee_limits, draw_traffic, to_traffic
 from lnagents.twin.generate import barabasi_albert
 from lnagents.twin.loaders import from_topology
 from lnagents.twin.traffic import NO_LIMIT
@@ -38,7 +36,7 @@ def test_a_workload_becomes_the_same_payments() -> None:
         assert RING.names[traffic.source[index]] == intent.source
         assert RING.names[traffic.target[index]] == intent.destination
         assert traffic.amount[index] == intent.amount_msat
-        assert traffic.fee_limit[index] == fee_limit(intent.amount_msat)
+        assert traffic.fee_limit[index] == intent.fee_limit_msat
     assert set(traffic.max_parts) == {4}
     assert set(traffic.timeout) == {30.0}
     assert set(traffic.hold) == {2.0}
@@ -52,12 +50,7 @@ def test_no_payments() -> None:
 
 def test_a_payment_between_strangers() -> None:
     with pytest.raises(ValueError, match="the network has no node 'bob'"):
-        to_traffic([PaymentIntent(0, 0.0, "n0", "bob", 1_000)], RING)
-
-
-@given(st.integers(0, 10**12))
-def test_fee_limits_are_those_of_live_senders(amount: int) -> None:
-    assert fee_limits(np.array([amount])).tolist() == [fee_limit(amount)]
+        to_traffic([PaymentIntent(0, 0.0, "n0", "bob", 1_000, 0)], RING)
 
 
 def test_random_traffic() -> None:
@@ -73,7 +66,7 @@ def test_random_traffic() -> None:
     assert len(pairs) == 20 * 19
     assert all(one != other for one, other in pairs)
     assert max(pairs.values()) < 2 * 20_000 / len(pairs)
-    assert np.array_equal(traffic.fee_limit, fee_limits(traffic.amount))
+    assert np.array_equal(traffic.fee_limit, np.maximum(10_000, traffic.amount // 20))
 
 
 def test_weights_decide_who_pays_and_who_is_paid() -> None:
@@ -115,3 +108,27 @@ def test_amounts_are_distributed_as_those_of_workloads(kind: str) -> None:
     levels = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
     assert np.quantile(many, levels) == pytest.approx(np.quantile(one_by_one, levels), rel=0.1)
     assert not (many % 1_000).any()
+
+
+@pytest.mark.parametrize("kind", ["fixed", "log_normal"])
+def test_fee_limits_are_distributed_as_those_of_workloads(kind: str) -> None:
+    spec = FeeLimitSpec.model_validate(
+        {"kind": kind, "median_ppm": 900, "sigma": 0.7, "floor_msat": 2_500}
+    )
+    amounts = draw_amounts(AmountSpec(), 4_000, np.random.default_rng(0))
+    many = draw_fee_limits(spec, amounts, np.random.default_rng(1))
+    rng = random.Random(1)
+    one_by_one = [spec.draw(amount, rng) for amount in amounts.tolist()]
+    levels = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95)
+    assert np.quantile(many, levels) == pytest.approx(np.quantile(one_by_one, levels), rel=0.1)
+    assert many.min() == 2_500
+    if kind == "fixed":
+        assert many.tolist() == one_by_one
+
+
+def test_nobody_pays_more_in_fees_than_what_is_to_arrive() -> None:
+    spec = FeeLimitSpec(kind="log_normal", median_ppm=900_000, sigma=3.0, floor_msat=0)
+    amounts = np.full(500, 1_000_000)
+    assert draw_fee_limits(spec, amounts, np.random.default_rng(0)).max() == 1_000_000
+    rng = random.Random(0)
+    assert max(spec.draw(1_000_000, rng) for _ in range(500)) == 1_000_000

@@ -55,6 +55,8 @@ class ScriptedNode:
     sent: list[Route] = field(default_factory=list)
     searches: list[dict[str, Any]] = field(default_factory=list)
     policies: list[tuple[str, ChannelPolicy]] = field(default_factory=list)
+    built_fee_msat: int = 0
+    """What a route costs that it is asked to build."""
     down: bool = False
     forgot: int = 0
 
@@ -83,7 +85,8 @@ class ScriptedNode:
     async def build_route(self, amount: int, hops: Sequence[str], **options: Any) -> Route:
         self._answer()
         hop = Hop(options["outgoing_scid"], hops[-1], amount, 0, HEIGHT + 80)
-        return Route((hop,), amount, HEIGHT + 80, options["payment_addr"], amount)
+        total = amount + self.built_fee_msat
+        return Route((hop,), total, HEIGHT + 80, options["payment_addr"], amount)
 
     async def send_to_route(self, payment_hash: str, route: Route, **options: Any) -> Attempt:
         self._answer()

@@ -23,6 +23,7 @@ from tests.unit.env.live.nodes import (
 )
 
 AMOUNT = 10_000_000
+LIMIT = 500_000
 
 
 @dataclass
@@ -52,7 +53,7 @@ async def test_each_further_one_avoids_the_least_likely_hop() -> None:
     )
     payer = live_node(script)
     await payer.look()
-    first, second = await find_candidates(payer, FAR, AMOUNT, 5)
+    first, second = await find_candidates(payer, FAR, AMOUNT, LIMIT, 5)
     assert script.avoided == [(), ((LEFT, FAR),), ((LEFT, FAR), (RIGHT, FAR))]
     assert (first.route.scids, second.route.scids) == ((2, 20), (3, 30))
     assert first.probability == 0.95 * 0.2
@@ -62,6 +63,6 @@ async def test_each_further_one_avoids_the_least_likely_hop() -> None:
     assert second.information_age_seconds is None
     left = (CAPACITY // 2 - AMOUNT - 1_000) / CAPACITY
     assert first.local_share_after == left
-    assert len(await find_candidates(payer, FAR, AMOUNT, 1)) == 1
+    assert len(await find_candidates(payer, FAR, AMOUNT, LIMIT, 1)) == 1
     script.down = True
-    assert await find_candidates(payer, FAR, AMOUNT, 2) == ()
+    assert await find_candidates(payer, FAR, AMOUNT, LIMIT, 2) == ()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+import pytest
+
 from lnagents.env.live.forwarding import Community, Forwarder
 from lnagents.env.live.payments import UNRESOLVED, Payments
 from lnagents.env.world import RoundPayment
@@ -35,8 +37,9 @@ class Payer(ScriptedNode):
     async def pay(self, request: str, **options: Any) -> Payment:
         self._answer()
         await asyncio.sleep(self.seconds)
-        status = PaymentStatus.FAILED if self.reason else PaymentStatus.SETTLED
-        return Payment(PAYMENT_HASH, status, AMOUNT, 1_000, (), failure_reason=self.reason)
+        reason = "no_route" if options["fee_limit_msat"] < 1_000 else self.reason
+        status = PaymentStatus.FAILED if reason else PaymentStatus.SETTLED
+        return Payment(PAYMENT_HASH, status, AMOUNT, 1_000, (), failure_reason=reason)
 
 
 class Case:
@@ -57,8 +60,8 @@ class Case:
         self.priority: set[str] = set()
         self.payments = Payments(nodes, {"own": self.forwarder}, frozenset({OWN}), self.priority)
 
-    async def make(self, seconds: float = 5.0, **how: Any) -> Any:
-        request = RoundPayment(PaymentIntent(4, 0.0, "own", "far", AMOUNT), **how)
+    async def make(self, seconds: float = 5.0, fee_limit_msat: int = 10_000, **how: Any) -> Any:
+        request = RoundPayment(PaymentIntent(4, 0.0, "own", "far", AMOUNT, fee_limit_msat), **how)
         (outcome,) = await self.payments.make([request], seconds)
         assert (outcome.index, outcome.source, outcome.destination) == (4, "own", "far")
         return outcome
@@ -123,3 +126,20 @@ async def test_hop_by_hop_leaves_by_the_channels_that_the_sender_prefers() -> No
     assert outcome.reason == "temporary_channel_failure"
     case.payer.routes.clear()
     assert (await case.make(hop_by_hop=True)).reason == "no_route"
+
+
+@pytest.mark.parametrize("hop_by_hop", [False, True])
+async def test_every_payment_has_a_fee_limit_of_its_own(*, hop_by_hop: bool) -> None:
+    case = Case()
+    assert (await case.make(fee_limit_msat=1_000, hop_by_hop=hop_by_hop)).settled
+    assert not (await case.make(fee_limit_msat=999, hop_by_hop=hop_by_hop)).settled
+
+
+async def test_a_route_that_costs_more_than_the_limit_is_not_tried() -> None:
+    case = Case()
+    case.payer.built_fee_msat = 500
+    route = case.payer.routes[2]
+    assert (await case.make(route=route, fee_limit_msat=500)).settled
+    sent = len(case.payer.sent)
+    outcome = await case.make(route=route, fee_limit_msat=499)
+    assert (outcome.settled, outcome.attempts, len(case.payer.sent)) == (False, 0, sent)
