@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from lnagents.env.arrays import TERM_NAMES, ActionArrays, RoundArrays
 from lnagents.env.batch import LightningBatch
 from lnagents.env.encoding import ACTION_NAMES, CHANNEL_FEATURE_NAMES, NODE_FEATURE_NAMES
+from lnagents.env.features import FloatArray
+from lnagents.env.neighbourhood import NEIGHBOUR_FEATURES, neighbourhood, with_changes
 from lnagents.env.payments import RandomDemand
 from lnagents.env.reward import RewardMode, RewardWeights
 from lnagents.env.settings import EnvSettings
@@ -30,24 +31,6 @@ from lnagents.twin.network import Network
 
 if TYPE_CHECKING:
     from lnagents.learn.task import Actions, Seen, StepResult
-
-FloatArray = NDArray[np.float32]
-
-NEIGHBOUR_FEATURES = (
-    "peer_fee_rate",
-    "peer_fee_rate_change",
-    "competing_fee_rate",
-    "competing_fee_rate_change",
-    "peer_share",
-    "capacity",
-    "flow",
-)
-"""What a node can tell about its neighbourhood, each a mean over its own channels: the fee rates
-that peers announce (their last action) and by how much they moved since the round before, the same
-of those who compete for the same peers, the peers' share of the balances, capacity, and what flowed
-in both directions together. All on the scales of `lnagents.env.encoding`."""
-
-_COLUMN = {name: place for place, name in enumerate(CHANNEL_FEATURE_NAMES)}
 
 
 class RewardSpec(StrictModel):
@@ -152,9 +135,8 @@ class LightningTask:
 
         mask = arrays.channel_mask.astype(np.float32)
         levels = neighbourhood(arrays.channels, mask)
-        before = levels if self._before is None else self._before
+        neighbours = with_changes(levels, self._before)
         self._before = levels
-        neighbours = np.insert(levels, [1, 2], (levels - before)[..., :2], axis=-1)
         shape = self.shape
         state = np.zeros((shape.batch, shape.state_rows, len(shape.state_features)), np.float32)
         state_mask = np.zeros((shape.batch, shape.state_rows), np.float32)
@@ -172,33 +154,6 @@ class LightningTask:
             state_mask=state_mask,
             choice_mask=np.ones((shape.batch, shape.agents, 0), np.float32),
         )
-
-
-def neighbourhood(channels: FloatArray, mask: FloatArray) -> FloatArray:
-    """[…, 5], `NEIGHBOUR_FEATURES` without the changes.
-
-    Args:
-        channels: [..., channels, `CHANNEL_FEATURES`].
-        mask: [..., channels], 1 for a channel.
-    """
-
-    def mean(values: FloatArray, known: FloatArray) -> FloatArray:
-        total: FloatArray = (values * known).sum(-1) / np.maximum(known.sum(-1), np.float32(1.0))
-        return total
-
-    def column(name: str) -> FloatArray:
-        return channels[..., _COLUMN[name]]
-
-    return np.stack(
-        (
-            mean(column("peer_fee_rate"), mask * column("peer_known")),
-            mean(column("competing_fee_rate"), mask * column("competing_known")),
-            mean(np.float32(1.0) - column("local_share"), mask),
-            mean(column("capacity"), mask),
-            mean(column("inflow") + column("outflow"), mask),
-        ),
-        axis=-1,
-    )
 
 
 def lightning_task(spec: LightningSpec, source: str, *, joint_state: bool) -> LightningTask:

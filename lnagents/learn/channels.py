@@ -21,7 +21,7 @@ from lnagents.learn.experience import (
     mask_of,
     padded,
 )
-from lnagents.learn.networks import ChannelActor, ChannelCritic
+from lnagents.learn.networks import ChannelActor, ChannelCritic, alone
 from lnagents.learn.normaliser import ReturnNormaliser
 
 
@@ -57,13 +57,13 @@ class ChannelLearner:
         whole = checked(observation.node, (len(config.node_features),), "node")
         batch = (rows.unsqueeze(0), whole.unsqueeze(0), rows.new_ones(1, len(rows)))
         with torch.no_grad():
-            mean, deviation = self._actor(*batch)
+            mean, deviation = alone(self._actor, rows, whole)
             value = self._normaliser.restore(float(self._critic(*batch)))
-            sample = mean[0]
+            sample = mean
             if explore:
                 noise = torch.randn(sample.shape, generator=self._generator)
                 sample = sample + deviation * noise
-            log_prob = ppo.normal_log_prob(sample, mean[0], deviation)
+            log_prob = ppo.normal_log_prob(sample, mean, deviation)
             bounded = sample.tanh()
             total = float((log_prob - _log_slope_of_tanh(sample).sum(-1)).sum())
         self._open = Step(rows, whole, sample, log_prob, value) if explore else None

@@ -13,6 +13,9 @@ from torch.nn import functional
 
 from lnagents.learn.config import LearnConfig
 
+LEAST_ROWS = 4
+"""From so many rows on, a product gives every row the same numbers whatever the others are."""
+
 
 class NetworkSizes(Protocol):
     """What the networks of channels are built from; `LearnConfig` is one."""
@@ -265,6 +268,22 @@ class ChannelActor(nn.Module):
         for layer in rest:
             mean = layer(mean)
         return sets.fill(mean).reshape(*mask.shape, mean.shape[-1]), deviation
+
+
+def alone(actor: ChannelActor, rows: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [rows, actions] and deviation for one agent, the same numbers as among many.
+
+    Matrix products of fewer than 4 rows are summed up in another order (MKL), so one agent's
+    would differ in the last bits from those that it has in a batch.
+
+    Args:
+        actor: without copies.
+        rows: [rows, row features].
+        whole: [whole features].
+    """
+    among = (rows.expand(LEAST_ROWS, *rows.shape), whole.expand(LEAST_ROWS, *whole.shape))
+    mean, deviation = actor(*among, rows.new_ones(LEAST_ROWS, len(rows)))
+    return mean[0], deviation
 
 
 class ChannelCritic(nn.Module):

@@ -14,6 +14,7 @@ from lnagents.learn.samples import Decision, Sight
 from lnagents.learn.settings import TrainSettings
 from lnagents.learn.task import Actions, Seen, TaskShape
 from lnagents.learn.team import TeamActor, TeamSizes
+from lnagents.model.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,9 +90,12 @@ class Policy:
 
         Raises:
             ValueError: the team takes no actions for rows.
+            CheckpointError: every agent has weights of its own, and there is no such agent.
         """
         if self.actor.rows is None:
             raise ValueError("the team takes no actions for rows")
+        if self.sizes.copies and not 0 <= agent < self.sizes.copies:
+            raise CheckpointError(f"the team has {self.sizes.copies} agents, none is {agent}")
         state: State = self.actor.rows.state_dict()
         if self.sizes.copies:
             state = {name: value[agent] for name, value in state.items()}

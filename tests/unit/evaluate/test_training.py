@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from lnagents.env.arrays import ActionArrays
-from lnagents.env.encoding import CHANNEL_FEATURE_NAMES
+from lnagents.env.neighbourhood import NEIGHBOUR_FEATURES
 from lnagents.env.truth import truth_array
 from lnagents.evaluate.train_run import (
     CHECKPOINT,
@@ -24,7 +24,7 @@ from lnagents.evaluate.train_run import (
     read_log,
     train,
 )
-from lnagents.evaluate.training import NEIGHBOUR_FEATURES, best_connected, neighbourhood
+from lnagents.evaluate.training import best_connected
 from lnagents.evaluate.truth_rows import truth_rows
 from lnagents.learn.task import Actions
 from lnagents.learn.trainer import Trainer, TrainReport
@@ -91,21 +91,6 @@ def test_the_joint_state_is_the_truth() -> None:
 
 def test_the_joint_state_is_not_told_to_who_has_no_use_for_it() -> None:
     assert config().make_task().reset(1).state.size == 0
-
-
-def test_what_is_told_of_the_neighbourhood_is_a_mean_over_channels() -> None:
-    column = {name: place for place, name in enumerate(CHANNEL_FEATURE_NAMES)}
-    channels = np.zeros((1, 1, 3, len(column)), np.float32)
-    for name, values in {
-        "peer_known": (1, 0, 1),
-        "peer_fee_rate": (0.2, 0.9, 7.0),
-        "local_share": (0.25, 0.75, 7.0),
-        "inflow": (0.1, 0.0, 7.0),
-        "outflow": (0.0, 0.3, 7.0),
-    }.items():
-        channels[0, 0, :, column[name]] = values
-    mask = np.array([[[1, 1, 0]]], np.float32)
-    assert neighbourhood(channels, mask)[0, 0].tolist() == pytest.approx([0.2, 0.0, 0.5, 0.0, 0.2])
 
 
 def test_the_neighbourhood_s_last_change_is_told() -> None:

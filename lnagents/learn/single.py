@@ -1,0 +1,38 @@
+"""One agent of a team on its own, as it acts where the others are elsewhere."""
+
+from __future__ import annotations
+
+import torch
+
+from lnagents.learn.experience import ChannelArrays, FloatArray, checked
+from lnagents.learn.networks import ChannelActor, alone
+from lnagents.learn.policy import Policy
+
+
+class SingleActor:
+    """The most likely actions of one agent, the same numbers as `Policy.act` gives for many."""
+
+    def __init__(self, policy: Policy, agent: int = 0) -> None:
+        """Copies the weights.
+
+        Raises:
+            CheckpointError: the team has no such agent.
+            ValueError: the team takes no actions for rows.
+        """
+        self._sizes = policy.sizes
+        self._actor = ChannelActor(policy.sizes, torch.Generator())
+        self._actor.load_state_dict(policy.channel_actor(agent))
+
+    @torch.no_grad()
+    def act(self, observation: ChannelArrays) -> FloatArray:
+        """[rows, actions], each from -1 to 1.
+
+        Raises:
+            ValueError: the arrays do not fit the team or are not finite.
+        """
+        sizes = self._sizes
+        rows = checked(observation.channels, (None, len(sizes.channel_features)), "channels")
+        whole = checked(observation.node, (len(sizes.node_features),), "node")
+        mean, _ = alone(self._actor, rows, whole)
+        actions: FloatArray = mean.tanh().numpy()
+        return actions

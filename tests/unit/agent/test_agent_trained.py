@@ -1,0 +1,148 @@
+"""A trained team's actor acts on a node's view as the team did on the twin's arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from lnagents.agent.trained import TrainedActor, load_team, read_team  # noqa: E402
+from lnagents.env.arrays import ActionArrays, RoundArrays  # noqa: E402
+from lnagents.env.encoding import (  # noqa: E402
+    ACTION_NAMES,
+    CHANNEL_FEATURE_NAMES,
+    NODE_FEATURE_NAMES,
+)
+from lnagents.env.fees import FeeBounds  # noqa: E402
+from lnagents.env.neighbourhood import (  # noqa: E402
+    NEIGHBOUR_FEATURES,
+    neighbourhood,
+    with_changes,
+)
+from lnagents.env.payments import RandomDemand  # noqa: E402
+from lnagents.learn import team_checkpoint  # noqa: E402
+from lnagents.learn.policy import Policy  # noqa: E402
+from lnagents.learn.settings import AlgorithmName, TrainSettings  # noqa: E402
+from lnagents.learn.task import Seen, TaskShape  # noqa: E402
+from lnagents.learn.trainer import load_policy  # noqa: E402
+from lnagents.model.errors import CheckpointError  # noqa: E402
+from lnagents.model.graph import NetworkGraph  # noqa: E402
+from lnagents.model.view import NodeView  # noqa: E402
+from tests.unit.env.worlds import LARGE, small_world  # noqa: E402
+
+BOUNDS = FeeBounds(max_inbound_discount_ppm=500)
+ROUNDS = 12
+AGENTS = 4
+
+
+def shape(**changes: Any) -> TaskShape:
+    whole: dict[str, Any] = {
+        "batch": 1,
+        "agents": AGENTS,
+        "steps": ROUNDS,
+        "rows": 5,
+        "row_features": CHANNEL_FEATURE_NAMES,
+        "whole_features": NODE_FEATURE_NAMES,
+        "neighbour_features": NEIGHBOUR_FEATURES,
+        "state_rows": 3,
+        "state_features": ("some",),
+        "actions": ACTION_NAMES,
+    }
+    return TaskShape(**whole | changes)
+
+
+def checkpoint(algorithm: AlgorithmName, *, shared: bool = True, **changes: Any) -> bytes:
+    """Of a team with an opinion: a fresh actor changes nothing."""
+    settings = TrainSettings(algorithm=algorithm, shared=shared, hidden=32)
+    generator = torch.Generator().manual_seed(5)
+    policy = Policy(shape(**changes), settings, generator)
+    for weights in policy.actor.parameters():
+        weights.data += 0.3 * torch.randn(weights.shape, generator=generator)
+    state = {"actor": policy.actor.state_dict()}
+    return team_checkpoint.pack(policy.shape, settings, 5, state)
+
+
+class Arrays:
+    """The team as it acts in training: all agents at once."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._before: Any = None
+
+    def act(self, arrays: RoundArrays) -> ActionArrays:
+        mask = arrays.channel_mask.astype(np.float32)
+        levels = neighbourhood(arrays.channels, mask)
+        around, self._before = with_changes(levels, self._before), levels
+        seen = Seen(
+            rows=arrays.channels[None],
+            mask=mask[None],
+            whole=arrays.node[None],
+            neighbours=around[None],
+            state=np.zeros((1, 3, 1), np.float32),
+            state_mask=np.ones((1, 3), np.float32),
+            choice_mask=np.ones((1, AGENTS, 0), np.float32),
+        )
+        return ActionArrays(self._policy.act(seen).rows[0])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("algorithm", list(AlgorithmName))
+def test_views_and_arrays_bring_the_same_to_the_bit(algorithm: AlgorithmName, shared: bool) -> None:
+    torch.set_num_threads(1)
+    data = checkpoint(algorithm, shared=shared)
+    worlds = [small_world() for _ in range(2)]
+    rounds = worlds[0].rounds(BOUNDS)
+    most = worlds[0].max_channels
+    team = Arrays(load_policy(data, shape(rows=most)))
+    policy = load_team(data)
+    actors = {
+        key: TrainedActor(policy, place, BOUNDS)
+        for place, key in enumerate(worlds[1].agents.values())
+    }
+    payments = RandomDemand(30, LARGE).draw(tuple(worlds[0].nodes), ROUNDS, 5.0, 7)
+    for world in worlds:
+        world.reset(11)
+    begun = worlds[0].twin.policies()
+    for number in range(ROUNDS):
+        seen = RoundArrays.empty(AGENTS, most)
+        rounds.observe(seen)
+        rounds.act(team.act(seen))
+        rounds.run(payments.of_round(number))
+        views = worlds[1].observe()
+        worlds[1].apply({key: actor.act(views[key]) for key, actor in actors.items()})
+        worlds[1].run_arrays(payments.of_round(number))
+        assert np.array_equal(worlds[0].twin.policies(), worlds[1].twin.policies())
+        assert np.array_equal(worlds[0].twin.balances(), worlds[1].twin.balances())
+    assert (worlds[0].twin.policies() != begun).any()
+
+
+def test_agents_with_weights_of_their_own_differ() -> None:
+    policy = load_team(checkpoint(AlgorithmName.IPPO, shared=False))
+    world = small_world()
+    world.reset(1)
+    view = next(iter(world.observe().values()))
+    decisions = [TrainedActor(policy, agent).act(view) for agent in range(AGENTS)]
+    assert len({str(one) for one in decisions}) > 1
+    with pytest.raises(CheckpointError, match="has 4 agents, none is 4"):
+        TrainedActor(policy, AGENTS)
+
+
+def test_a_node_without_channels_decides_nothing() -> None:
+    actor = TrainedActor(load_team(checkpoint(AlgorithmName.MEAN_FIELD)))
+    assert actor.act(NodeView("02" * 33, 1, 0.0, (), NetworkGraph())).channels == {}
+
+
+def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.pt"
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt cannot be read: No such file"):
+        read_team(file)
+    file.write_bytes(checkpoint(AlgorithmName.IPPO, whole_features=("mood",)))
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: .* made with whole_features \('mo"):
+        read_team(file)
+    file.write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: the checkpoint is damaged"):
+        read_team(file)
