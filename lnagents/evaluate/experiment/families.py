@@ -6,6 +6,7 @@ what it is measured on.
 
 from __future__ import annotations
 
+import math
 import random
 import zlib
 from collections.abc import Sequence
@@ -21,7 +22,13 @@ from pydantic import Field, model_validator
 from lnagents.evaluate.networks import find_network
 from lnagents.model.files import StrictModel
 from lnagents.model.generate import Pair, join_nodes
-from lnagents.model.workload import AmountSpec, DemandSpec, Workload
+from lnagents.model.workload import (
+    MAX_FEE_LIMIT_PPM,
+    AmountSpec,
+    DemandSpec,
+    FeeLimitSpec,
+    Workload,
+)
 from lnagents.twin.announced import Selection
 from lnagents.twin.generate import barabasi_albert, mainnet_like
 from lnagents.twin.loaders import from_topology
@@ -50,7 +57,50 @@ class Arena:
     workload: Workload
 
 
-class CompetingPaths(StrictModel):
+class Payers(StrictModel):
+    """Who pays on the networks of a family: how often, how much, and at which price.
+
+    Amounts are large against channels of 1 to 16 million sat, so that liquidity is scarce, and
+    payments that cost too much are not made, so that prices matter. With LND's own fee limit, 5 %
+    for all, the highest fee rate that is allowed earned most on almost every network.
+    """
+
+    payments_per_second: Annotated[float, Field(gt=0)] = 5.0
+    amount: AmountSpec = AmountSpec(median_sat=100_000, max_sat=2_000_000)
+    fee_limit: FeeLimitSpec = FeeLimitSpec(
+        kind="log_normal", median_ppm=1_000, sigma=0.7, floor_msat=1_000
+    )
+    """Its median is that of an average network of the family."""
+    market_sigma: Annotated[float, Field(ge=0)] = 0.5
+    """How much networks differ in what their payers accept: standard deviation of the natural
+    logarithm of the median. No fee is right on all of them."""
+
+    def limits(self, rng: random.Random) -> FeeLimitSpec:
+        """What the payers of one network accept."""
+        median = self.fee_limit.median_ppm * math.exp(rng.gauss(0.0, self.market_sigma))
+        return self.fee_limit.model_copy(
+            update={"median_ppm": round(min(float(MAX_FEE_LIMIT_PPM), median))}
+        )
+
+    def among(self, nodes: Sequence[str], name: str, rng: random.Random) -> Workload:
+        """All of `nodes` pay all others; some are merchants and are paid more often.
+
+        What merchants are paid they do not spend, so channels towards them run dry and have to be
+        refilled by what little comes back.
+        """
+        merchants = rng.sample(list(nodes), max(1, round(MERCHANT_SHARE * len(nodes))))
+        demand = DemandSpec(
+            name="all",
+            sources=tuple(nodes),
+            sinks=tuple(nodes),
+            sink_weights=dict.fromkeys(merchants, MERCHANT_WEIGHT),
+            amount=self.amount,
+            fee_limit=self.limits(rng),
+        )
+        return Workload(name=name, payments_per_second=self.payments_per_second, demands=(demand,))
+
+
+class CompetingPaths(Payers):
     """Payers and payees that only a few routers join, each of them to all: who is cheap, forwards.
 
     More is paid forth than back, so that a router's channels run dry and have to be refilled by
@@ -64,7 +114,6 @@ class CompetingPaths(StrictModel):
     """On either side."""
     back: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Payments back for each payment forth."""
-    payments_per_second: Annotated[float, Field(gt=0)] = 5.0
 
     def draw(self, seed: int) -> Arena:
         """One of these networks; all routers have agents."""
@@ -72,19 +121,20 @@ class CompetingPaths(StrictModel):
         ends = range(self.routers, self.routers + 2 * self.ends)
         pairs: list[Pair] = [(router, end) for router in range(self.routers) for end in ends]
         payers, payees = _names(ends[: self.ends]), _names(ends[self.ends :])
+        how = {"amount": self.amount, "fee_limit": self.limits(rng)}
         workload = Workload(
             name=self.name,
             payments_per_second=self.payments_per_second,
             demands=(
-                DemandSpec(name="forth", sources=payers, sinks=payees),
-                DemandSpec(name="back", sources=payees, sinks=payers, weight=self.back),
+                DemandSpec(name="forth", sources=payers, sinks=payees, **how),
+                DemandSpec(name="back", sources=payees, sinks=payers, weight=self.back, **how),
             ),
         )
         topology = join_nodes(self.name, self.routers + len(ends), pairs, rng)
         return Arena(from_topology(topology), _names(range(self.routers)), workload)
 
 
-class HubAndSpoke(StrictModel):
+class HubAndSpoke(Payers):
     """A few hubs that are all joined, and spokes with channels to some of them."""
 
     kind: Literal["hub-and-spoke"]
@@ -93,7 +143,6 @@ class HubAndSpoke(StrictModel):
     spokes: Annotated[int, Field(ge=2)] = 16
     joined: Annotated[int, Field(ge=1)] = 2
     """Hubs that a spoke has a channel to."""
-    payments_per_second: Annotated[float, Field(gt=0)] = 5.0
 
     @model_validator(mode="after")
     def _possible(self) -> HubAndSpoke:
@@ -109,12 +158,12 @@ class HubAndSpoke(StrictModel):
         pairs: list[Pair] = [(one, other) for one in hubs for other in hubs if one < other]
         for spoke in spokes:
             pairs += [(hub, spoke) for hub in rng.sample(hubs, self.joined)]
-        workload = _merchants(self.name, _names(spokes), self.payments_per_second, rng)
+        workload = self.among(_names(spokes), self.name, rng)
         topology = join_nodes(self.name, self.hubs + self.spokes, pairs, rng)
         return Arena(from_topology(topology), _names(hubs), workload)
 
 
-class ScaleFree(StrictModel):
+class ScaleFree(Payers):
     """Barabási-Albert networks; the best-connected nodes have agents, all pay each other."""
 
     kind: Literal["scale-free"]
@@ -123,7 +172,6 @@ class ScaleFree(StrictModel):
     degree: Annotated[int, Field(ge=1)] = 2
     """Channels of each newcomer."""
     agents: Annotated[int, Field(ge=2)] = 6
-    payments_per_second: Annotated[float, Field(gt=0)] = 5.0
 
     @model_validator(mode="after")
     def _possible(self) -> ScaleFree:
@@ -136,10 +184,10 @@ class ScaleFree(StrictModel):
     def draw(self, seed: int) -> Arena:
         """One of these networks."""
         network = barabasi_albert(self.nodes, seed, degree=self.degree)
-        return _best_connected(network, self.agents, self.name, self.payments_per_second, seed)
+        return _best_connected(network, self.agents, self, seed)
 
 
-class PublicSample(StrictModel):
+class PublicSample(Payers):
     """Connected parts of the public network, or of networks that are drawn with its figures."""
 
     kind: Literal["public-sample"]
@@ -150,7 +198,6 @@ class PublicSample(StrictModel):
     """A snapshot or LND's graph; None draws networks, see `lnagents.twin.generate`."""
     drawn_nodes: Annotated[int, Field(ge=3)] = 2_000
     """Of the network that is drawn without a file."""
-    payments_per_second: Annotated[float, Field(gt=0)] = 5.0
 
     @model_validator(mode="after")
     def _possible(self) -> PublicSample:
@@ -172,7 +219,7 @@ class PublicSample(StrictModel):
             else _load(self.file)
         )
         part = sample(whole, self.nodes, seed)
-        return _best_connected(part, self.agents, self.name, self.payments_per_second, seed)
+        return _best_connected(part, self.agents, self, seed)
 
 
 Family: TypeAlias = Annotated[
@@ -202,28 +249,13 @@ def _load(path: Path) -> Network:
 
 
 def _best_connected(
-    network: Network, agents: int, name: str, payments_per_second: float, seed: int
+    network: Network, agents: int, family: ScaleFree | PublicSample, seed: int
 ) -> Arena:
     rng = random.Random(seed)  # noqa: S311 - nothing secret
     size = np.bincount(network.channel_nodes.reshape(-1), minlength=network.nodes)
     best = np.argsort(-size, kind="stable")[:agents]
-    workload = _merchants(name, network.names, payments_per_second, rng)
+    workload = family.among(network.names, family.name, rng)
     return Arena(network, tuple(network.names[place] for place in best), workload)
-
-
-def _merchants(
-    name: str, nodes: Sequence[str], payments_per_second: float, rng: random.Random
-) -> Workload:
-    """All pay all, some are merchants and are paid more often."""
-    merchants = rng.sample(list(nodes), max(1, round(MERCHANT_SHARE * len(nodes))))
-    demand = DemandSpec(
-        name="all",
-        sources=tuple(nodes),
-        sinks=tuple(nodes),
-        sink_weights=dict.fromkeys(merchants, MERCHANT_WEIGHT),
-        amount=AmountSpec(),
-    )
-    return Workload(name=name, payments_per_second=payments_per_second, demands=(demand,))
 
 
 def _names(places: Sequence[int]) -> tuple[str, ...]:

@@ -94,6 +94,36 @@ def test_networks_of_a_family_are_never_the_same(name: str) -> None:
         assert len(set(arena.agents)) == len(arena.agents) >= 2
 
 
+def test_payers_of_each_network_have_their_own_price() -> None:
+    family = definition().families[0]
+    medians = [
+        {
+            one.fee_limit.median_ppm
+            for one in draw_arena(family, Split.TRAINING, index).workload.demands
+        }
+        for index in range(40)
+    ]
+    assert all(len(of_network) == 1 for of_network in medians)
+    logs = np.log([median for (median,) in medians])
+    assert logs.mean() == pytest.approx(np.log(1_000), abs=0.3)
+    assert logs.std() == pytest.approx(0.5, abs=0.2)
+    alike = family.model_copy(update={"market_sigma": 0.0})
+    assert {
+        one.fee_limit.median_ppm
+        for index in range(5)
+        for one in draw_arena(alike, Split.TRAINING, index).workload.demands
+    } == {1_000}
+
+
+def test_who_asks_for_too_much_is_not_paid(results: Results) -> None:
+    found = results.query(
+        "SELECT contestant, sum(settled)::BIGINT AS settled FROM runs WHERE field = 'same'"
+        " GROUP BY contestant"
+    )
+    settled = dict(zip(found["contestant"], found["settled"], strict=True))
+    assert settled["wall"] < 0.5 * settled["as-found"]
+
+
 def test_half_of_the_seats_are_the_contestants() -> None:
     agents = [f"n{index}" for index in range(6)]
     for seed in (0, 1):
