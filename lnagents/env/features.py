@@ -21,6 +21,8 @@ FloatArray: TypeAlias = NDArray[np.float32]
 Seen = TypeVar("Seen")
 
 _LOG_RATE = math.log1p(10_000)
+NATS_PER_RATE = _LOG_RATE
+"""How far a rate has moved, as a logarithm, when `rate_scale` has moved by 1."""
 _LOG_BASE_FEE = math.log1p(10_000)
 _LOG_MONEY = math.log1p(1_000_000)
 _LOG_COUNT = math.log1p(100)

@@ -213,6 +213,12 @@ def _competing_rate(agents: AgentChannels, gossip: Gossip, node: int, peer: int,
         if rate != _OFF:
             rates[count] = rate
             count += 1
+    return middle_rate(rates, count)
+
+
+@kernel
+def middle_rate(rates: Int64Array, count: int) -> int:
+    """The median of the first `count`, rounded to even, -1 if there are none; reorders them."""
     if count == 0:
         return -1
     upper = _smallest(rates, count, count // 2)
