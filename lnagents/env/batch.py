@@ -53,8 +53,17 @@ class LightningBatch:
         settings: EnvSettings | None = None,
         *,
         threads: int = 1,
+        rows: int = 0,
     ) -> None:
         """Environments on `worlds`, which are closed with them.
+
+        Args:
+            worlds: one for each environment.
+            demand: who pays.
+            settings: of all of them.
+            threads: in which the worlds live.
+            rows: how many channels of an agent there is room for at least, so that this batch can
+                be a part of another one.
 
         Raises:
             ValueError: there are no worlds, they have not the same number of agents, or the
@@ -71,7 +80,7 @@ class LightningBatch:
         self.worlds = tuple(worlds)
         self.agents = agents.pop()
         """In each environment."""
-        self.max_channels = max(world.max_channels for world in worlds)
+        self.max_channels = max(rows, *(world.max_channels for world in worlds))
         self._demand = demand or RandomDemand()
         self._rounds: list[Rounds] = [
             world.rounds(self.settings.bounds)
@@ -92,11 +101,24 @@ class LightningBatch:
         """Actions that leave everything as it was found, to be filled in."""
         return ActionArrays.zeros(self.agents, self.max_channels, (len(self),))
 
-    def reset(self, seed: int | None = None) -> RoundArrays:
-        """Begin episodes; `seed` decides these and all that follow without a seed."""
-        if seed is not None:
-            self._seeds = np.random.default_rng(seed)
-        seeds = self._seeds.integers(0, 2**31, (len(self), 2)).tolist()
+    def reset(self, seed: int | Sequence[int] | None = None) -> RoundArrays:
+        """Begin episodes.
+
+        Args:
+            seed: one for each environment, which then depends on nothing else; or one that decides
+                these episodes and all that follow without a seed.
+
+        Raises:
+            ValueError: there are not as many seeds as environments.
+        """
+        if isinstance(seed, Sequence):
+            if len(seed) != len(self):
+                raise ValueError(f"{len(seed)} seeds are not one for each of {len(self)}")
+            seeds = [np.random.default_rng(one).integers(0, 2**31, 2).tolist() for one in seed]
+        else:
+            if seed is not None:
+                self._seeds = np.random.default_rng(seed)
+            seeds = self._seeds.integers(0, 2**31, (len(self), 2)).tolist()
         self._number = 0
         seen = RoundArrays.empty(self.agents, self.max_channels, (len(self),))
 

@@ -54,8 +54,8 @@ class TrainConfig:
     task: LightningSpec
     train: TrainSettings
 
-    def make_task(self) -> LightningTask:
-        """The task of this configuration.
+    def make_task(self, environments: range | None = None) -> LightningTask:
+        """The task of this configuration, or that of some of its environments.
 
         Raises:
             InputError: a network does not exist, is wrong or does not fit.
@@ -63,7 +63,7 @@ class TrainConfig:
         from lnagents.learn.algorithms import ALGORITHMS
 
         joint = ALGORITHMS[self.train.algorithm].joint_state
-        return lightning_task(self.task, self.source, joint_state=joint)
+        return lightning_task(self.task, self.source, joint_state=joint, environments=environments)
 
 
 def parse_config(text: str, source: str) -> TrainConfig:

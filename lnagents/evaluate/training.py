@@ -77,13 +77,13 @@ class LightningSpec(StrictModel):
 class LightningTask:
     """`LightningBatch` as a task: actions are fees, rows are channels, all from arrays."""
 
-    def __init__(self, batch: LightningBatch, *, joint_state: bool) -> None:
+    def __init__(self, batch: LightningBatch, *, state_rows: int = 0) -> None:
         """A task on `batch`, which is closed with it.
 
         Args:
             batch: whose worlds are twins.
-            joint_state: whether to tell the whole truth about all channels, for central critics;
-                it takes time.
+            state_rows: for how many channels there is room in the joint state, the whole truth
+                about all of them; 0: it is not told, for it takes time.
 
         Raises:
             TypeError: a world is no twin, so that its truth is not at hand as arrays.
@@ -92,9 +92,8 @@ class LightningTask:
 
         self._batch = batch
         self._twins = [world for world in batch.worlds if isinstance(world, TwinWorld)]
-        if joint_state and len(self._twins) != len(batch):
+        if state_rows and len(self._twins) != len(batch):
             raise TypeError("the joint state is told of twins only")
-        most = max(world.network.channels for world in self._twins) if joint_state else 0
         self.shape = TaskShape(
             batch=len(batch),
             agents=batch.agents,
@@ -103,16 +102,16 @@ class LightningTask:
             row_features=CHANNEL_FEATURE_NAMES,
             whole_features=NODE_FEATURE_NAMES,
             neighbour_features=NEIGHBOUR_FEATURES,
-            state_rows=most,
-            state_features=TRUTH_COLUMNS if joint_state else (),
+            state_rows=state_rows,
+            state_features=TRUTH_COLUMNS if state_rows else (),
             actions=ACTION_NAMES,
         )
         self._before: FloatArray | None = None
 
-    def reset(self, seed: int) -> Seen:
+    def reset(self, seeds: Sequence[int]) -> Seen:
         """Begin episodes everywhere."""
         self._before = None
-        return self._seen(self._batch.reset(seed))
+        return self._seen(self._batch.reset(seeds))
 
     def step(self, actions: Actions) -> StepResult:
         """Live one round everywhere."""
@@ -123,7 +122,7 @@ class LightningTask:
             seen=self._seen(result.seen),
             rewards=result.rewards.astype(np.float32),
             over=result.over,
-            measures=dict(zip(TERM_NAMES, result.seen.terms.mean((0, 1)).tolist(), strict=True)),
+            measures=dict(zip(TERM_NAMES, result.seen.terms.mean(1).T, strict=True)),
         )
 
     def close(self) -> None:
@@ -156,8 +155,16 @@ class LightningTask:
         )
 
 
-def lightning_task(spec: LightningSpec, source: str, *, joint_state: bool) -> LightningTask:
-    """The task that `spec` describes; `source` is what messages call its file.
+def lightning_task(
+    spec: LightningSpec, source: str, *, joint_state: bool, environments: range | None = None
+) -> LightningTask:
+    """The task that `spec` describes.
+
+    Args:
+        spec: what to make.
+        source: what messages call its file.
+        joint_state: whether it is told, for central critics.
+        environments: only these of them; None: all. Arrays have the same rows in any case.
 
     Raises:
         TopologyError: a network does not exist or is wrong.
@@ -184,11 +191,14 @@ def lightning_task(spec: LightningSpec, source: str, *, joint_state: bool) -> Li
             network_term_msat=spec.reward.network_term_msat,
         ),
     )
-    chosen = [networks[place % len(networks)] for place in range(spec.environments)]
-    worlds = [TwinWorld(network, best_connected(network, agents)) for network in chosen]
+    chosen = [best_connected(network, agents) for network in networks]
+    rows = max(most_channels(*one) for one in zip(networks, chosen, strict=True))
+    turns = [place % len(networks) for place in environments or range(spec.environments)]
+    worlds = [TwinWorld(networks[turn], chosen[turn]) for turn in turns]
     demand = RandomDemand(spec.payments_per_round, spec.amount, fee_limit=spec.fee_limit)
-    batch = LightningBatch(worlds, demand, settings, threads=spec.threads)
-    return LightningTask(batch, joint_state=joint_state)
+    batch = LightningBatch(worlds, demand, settings, threads=spec.threads, rows=rows)
+    channels = max(network.channels for network in networks)
+    return LightningTask(batch, state_rows=channels if joint_state else 0)
 
 
 def best_connected(network: Network, count: int) -> Sequence[str]:
@@ -196,3 +206,9 @@ def best_connected(network: Network, count: int) -> Sequence[str]:
     degrees = np.bincount(network.channel_nodes.ravel(), minlength=network.nodes)
     first = np.sort(np.argsort(-degrees, kind="stable")[:count])
     return [network.names[place] for place in first.tolist()]
+
+
+def most_channels(network: Network, agents: Sequence[str]) -> int:
+    """How many channels the agent with the most has."""
+    degrees = np.bincount(network.channel_nodes.ravel(), minlength=network.nodes)
+    return max(int(degrees[network.names.index(name)]) for name in agents)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from lnagents.learn import ppo
 from lnagents.learn.algorithms import algorithm_for
 from lnagents.learn.experience import State
-from lnagents.learn.samples import Decision, Sight
+from lnagents.learn.samples import Decision, Noise, Sight
 from lnagents.learn.settings import TrainSettings
 from lnagents.learn.task import Actions, Seen, TaskShape
 from lnagents.learn.team import TeamActor, TeamSizes
@@ -49,11 +49,15 @@ class Policy:
     def act(self, seen: Seen, generator: torch.Generator | None = None) -> Actions:
         """What the agents want: drawn from `generator`, or the most likely without one."""
         sight = Sight.of(seen, self.algorithm)
-        return self.decide(sight, generator).actions(sight.mask)
+        noise = None
+        if generator is not None:
+            shape = replace(self.shape, rows=sight.mask.shape[-1])
+            noise = Noise.drawn(shape, len(sight.mask), generator)
+        return self.decide(sight, noise).actions(sight.mask)
 
     @torch.no_grad()
-    def decide(self, sight: Sight, generator: torch.Generator | None = None) -> Decision:
-        """Decide for all agents of all samples."""
+    def decide(self, sight: Sight, noise: Noise | None = None) -> Decision:
+        """Decide for all agents of all samples: as `noise` has it, or the most likely."""
         agents = sight.whole.shape[:2]
         seen = sight.agents_first() if self.sizes.copies else sight
         sample = sight.rows.new_zeros((*sight.mask.shape, len(self.shape.actions)))
@@ -62,12 +66,10 @@ class Policy:
         choice_log_prob = sight.rows.new_zeros(agents)
         if self.actor.rows is not None:
             mean, deviation = self.actor.rows(seen.rows, seen.whole, seen.mask)
-            noise = torch.zeros_like(sample)
-            if generator is not None:
-                noise.normal_(generator=generator)
+            moved = torch.zeros_like(sample) if noise is None else noise.rows
             if self.sizes.copies:
-                noise = noise.transpose(0, 1)
-            sample = torch.addcmul(mean, deviation, noise)
+                moved = moved.transpose(0, 1)
+            sample = torch.addcmul(mean, deviation, moved)
             sample_log_prob = ppo.normal_log_prob(sample, mean, deviation)
             if self.sizes.copies:
                 sample = sample.transpose(0, 1)
@@ -76,12 +78,7 @@ class Policy:
             odds = self.actor.choice(seen.rows, seen.whole, seen.mask, seen.allowed)
             if self.sizes.copies:
                 odds = odds.transpose(0, 1)
-            drawn = odds
-            if generator is not None:
-                # The largest of log odds with Gumbel noise is drawn by the odds.
-                noise = torch.empty_like(odds).exponential_(generator=generator)
-                drawn = odds - noise.log()
-            choice = drawn.argmax(-1)
+            choice = (odds if noise is None else odds + noise.choice).argmax(-1)
             choice_log_prob = odds.gather(-1, choice.unsqueeze(-1)).squeeze(-1)
         return Decision(sample, sample_log_prob, choice, choice_log_prob)
 

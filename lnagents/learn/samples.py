@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lnagents.learn.algorithms import Algorithm
-from lnagents.learn.task import Actions, Seen
+from lnagents.learn.task import Actions, Seen, TaskShape
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +70,25 @@ class Decision:
         return Actions(bounded.numpy(), self.choice.numpy())
 
 
-Samples = TypeVar("Samples", Sight, JointState, Decision)
+@dataclass(frozen=True, slots=True, eq=False)
+class Noise:
+    """What decisions are drawn with, so that they depend on nothing else that is drawn."""
+
+    rows: Tensor
+    """[…, agents, rows, actions], standard normal."""
+    choice: Tensor
+    """[…, agents, choices], Gumbel: the largest of log odds with it is drawn by the odds."""
+
+    @classmethod
+    def drawn(cls, shape: TaskShape, samples: int, generator: torch.Generator) -> Noise:
+        """Of `samples` samples of a task."""
+        agents = (samples, shape.agents)
+        rows = torch.empty(*agents, shape.rows, len(shape.actions)).normal_(generator=generator)
+        choice = torch.empty(*agents, len(shape.choices)).exponential_(generator=generator)
+        return cls(rows, choice.log_().neg_())
+
+
+Samples = TypeVar("Samples", Sight, JointState, Decision, Noise)
 
 
 def mapped(function: Callable[[Tensor], Tensor], samples: Samples) -> Samples:
@@ -79,7 +97,7 @@ def mapped(function: Callable[[Tensor], Tensor], samples: Samples) -> Samples:
     return kind(*(function(getattr(samples, one.name)) for one in fields(kind)))
 
 
-def some(samples: Samples, which: slice | Tensor) -> Samples:
+def some(samples: Samples, which: slice | int | Tensor) -> Samples:
     """Some of the samples."""
     return mapped(lambda one: one[which], samples)
 

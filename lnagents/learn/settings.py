@@ -57,6 +57,10 @@ class TrainSettings(StrictModel):
     """Each collects experience with the actors as they are, then improves them."""
     episodes: Annotated[int, Field(ge=1)] = 1
     """In each environment, of one iteration."""
+    together: Annotated[int, Field(ge=1)] | None = None
+    """Environments that are decided for at once; None: all. Each such group can live on a machine
+    of its own. Products of matrices depend on the number of their rows in the last bits, so results
+    depend on this, but never on the number of machines."""
     hidden: Annotated[int, Field(ge=1)] = 32
     """Width of every hidden layer."""
     epochs: Annotated[int, Field(ge=1)] = 6

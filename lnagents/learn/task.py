@@ -8,7 +8,7 @@ vector as its observation, has no rows and everything in `whole`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
@@ -120,19 +120,27 @@ class StepResult:
     """[B, N]."""
     over: bool
     """Whether the episodes have ended: all do at once, after `TaskShape.steps` steps."""
-    measures: Mapping[str, float] = field(default_factory=dict)
-    """Figures to be logged beside the rewards, each a mean over environments and agents."""
+    measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """[B] each: figures to be logged beside the rewards, means over agents."""
 
 
 class Task(Protocol):
-    """B environments in lockstep. Episodes depend on seed and actions alone, bit for bit."""
+    """B environments in lockstep.
+
+    What happens in one depends on its seed and actions alone, bit for bit, and not on the others:
+    so the environments of one task can as well be those of several, on several machines.
+    """
 
     @property
     def shape(self) -> TaskShape:
         """Stays the same."""
 
-    def reset(self, seed: int) -> Seen:
-        """Begin episodes in all environments, also while others are under way."""
+    def reset(self, seeds: Sequence[int]) -> Seen:
+        """Begin episodes in all environments, also while others are under way.
+
+        Args:
+            seeds: [B], below 2**32.
+        """
 
     def step(self, actions: Actions) -> StepResult:
         """Live one step everywhere.

@@ -108,7 +108,7 @@ class Trainer:
             episode_return=float(rollout.rewards.sum(0).mean()),
             collect_seconds=collected - began,
             train_seconds=time.process_time() - collected,
-            measures=rollout.measures,
+            measures=rollout.means(),
             epochs=how.epochs,
             divergence=how.divergence,
             entropy=how.entropy,

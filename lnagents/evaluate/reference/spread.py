@@ -7,6 +7,7 @@ holds this copy to mpe2 itself, step by step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,10 +86,11 @@ class SpreadTask:
         self._pairs = np.triu_indices(agents, 1)
         self._others = np.array([[j for j in range(agents) if j != i] for i in range(agents)], int)
 
-    def reset(self, seed: int) -> Seen:
+    def reset(self, seeds: Sequence[int]) -> Seen:
         """Everything somewhere in the square from -1 to 1, agents at rest."""
-        shape = (2, *self._position.shape)
-        agents, landmarks = np.random.default_rng(seed).uniform(-1.0, 1.0, shape)
+        shape = (2, *self._position.shape[:2])
+        drawn = [np.random.default_rng(seed).uniform(-1.0, 1.0, shape) for seed in seeds]
+        agents, landmarks = np.stack(drawn, -1)
         return self.place(agents, np.zeros_like(agents), landmarks)
 
     def place(self, position: Coordinates, velocity: Coordinates, landmarks: Coordinates) -> Seen:
@@ -116,7 +118,7 @@ class SpreadTask:
             seen=self._seen(),
             rewards=np.ascontiguousarray(rewards.T, dtype=np.float32),
             over=self._step == self.shape.steps,
-            measures={"uncovered": float(uncovered.mean()), "collisions": float(collisions.mean())},
+            measures={"uncovered": uncovered, "collisions": collisions.mean(0)},
         )
 
     def close(self) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from lnagents.env.arrays import ActionArrays
@@ -26,6 +27,7 @@ from lnagents.evaluate.train_run import (
 )
 from lnagents.evaluate.training import best_connected
 from lnagents.evaluate.truth_rows import truth_rows
+from lnagents.learn.rollout import collect, episode_seeds, live, side_by_side
 from lnagents.learn.task import Actions
 from lnagents.learn.trainer import Trainer, TrainReport
 from lnagents.model.errors import ConfigError, LnagentsError
@@ -56,7 +58,7 @@ def timeless(line: dict[str, Any]) -> dict[str, Any]:
 def test_a_task_is_its_batch_in_other_words() -> None:
     task = config().make_task()
     batch = config().make_task()._batch
-    seen, arrays = task.reset(5), batch.reset(5)
+    seen, arrays = task.reset([5, 6]), batch.reset([5, 6])
     random = np.random.default_rng(1)
     for _ in range(4):
         np.testing.assert_array_equal(seen.rows, arrays.channels)
@@ -68,14 +70,41 @@ def test_a_task_is_its_batch_in_other_words() -> None:
         lived = batch.step(ActionArrays(fees))
         np.testing.assert_allclose(result.rewards, lived.rewards, rtol=1e-6)
         assert result.over == lived.over
-        assert result.measures["fees_earned_msat"] == lived.seen.terms[..., 0].mean()
+        earned = lived.seen.terms[..., 0].mean(1)
+        np.testing.assert_array_equal(result.measures["fees_earned_msat"], earned)
         seen, arrays = result.seen, lived.seen
     assert result.over
 
 
+def test_environments_of_one_task_may_as_well_be_those_of_several() -> None:
+    chosen = config(
+        task={"networks": ["default", "line5"], "environments": 3, "agents": 5},
+        train={"algorithm": "mappo", "together": 2},
+    )
+    policy = Trainer(chosen.make_task(), chosen.train, 1).policy
+    whole = collect(chosen.make_task(), policy, seed=5, episodes=1)
+    apart = side_by_side(
+        [
+            live(chosen.make_task(group), policy, episode_seeds(5, 1, group)[0])
+            for group in (range(2), range(2, 3))
+        ]
+    )
+    assert whole.means() == apart.means()
+    assert whole.means()["payments_settled"] > 0
+    for one, other in (
+        (whole.sight, apart.sight),
+        (whole.state, apart.state),
+        (whole.decisions, apart.decisions),
+    ):
+        assert one is not None
+        for field in fields(one):
+            assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
+    assert torch.equal(whole.rewards, apart.rewards)
+
+
 def test_the_joint_state_is_the_truth() -> None:
     task = config(train={"algorithm": "mappo"}).make_task()
-    seen = task.reset(5)
+    seen = task.reset([5, 6])
     world = task._twins[0]
     rows = truth_rows(world)
     np.testing.assert_array_equal(seen.state[0, : len(rows)], rows)
@@ -90,12 +119,12 @@ def test_the_joint_state_is_the_truth() -> None:
 
 
 def test_the_joint_state_is_not_told_to_who_has_no_use_for_it() -> None:
-    assert config().make_task().reset(1).state.size == 0
+    assert config().make_task().reset([1, 2]).state.size == 0
 
 
 def test_the_neighbourhood_s_last_change_is_told() -> None:
     task = config(train={"algorithm": "mean-field"}).make_task()
-    first = task.reset(5)
+    first = task.reset([5, 6])
     rate, change = (
         NEIGHBOUR_FEATURES.index(one) for one in ("peer_fee_rate", "peer_fee_rate_change")
     )

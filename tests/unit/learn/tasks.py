@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,19 +44,26 @@ class MatchTask:
             final=final,
         )
         self._garbage = garbage
-        self._random = np.random.default_rng(0)
+        self._randoms: list[np.random.Generator] = []
         self._step = 0
         self._seen = Seen.blank(self.shape)
 
-    def reset(self, seed: int) -> Seen:
-        self._random = np.random.default_rng(seed)
+    def reset(self, seeds: Sequence[int]) -> Seen:
+        self._randoms = [np.random.default_rng(seed) for seed in seeds]
         self._step = 0
         self._seen = self._draw()
         return self._seen
 
     def _draw(self) -> Seen:
-        shape, random = self.shape, self._random
-        agents = (shape.batch, shape.agents)
+        drawn = [self._draw_one(random) for random in self._randoms]
+        names = [one.name for one in fields(Seen)]
+        return Seen(
+            **{name: np.concatenate([getattr(one, name) for one in drawn]) for name in names}
+        )
+
+    def _draw_one(self, random: np.random.Generator) -> Seen:
+        shape = self.shape
+        agents = (1, shape.agents)
         count = random.integers(1, shape.rows + 1, (*agents, 1))
         mask = (np.arange(shape.rows) < count).astype(np.float32)
         rows = random.uniform(-0.8, 0.8, (*agents, shape.rows, 2)).astype(np.float32)
@@ -64,7 +74,7 @@ class MatchTask:
             allowed[..., 0] = random.integers(0, 2, agents)
         wanted = (rows[..., 0] * mask).mean((1, 2), keepdims=False)
         neighbours = np.repeat(wanted[:, None, None], shape.agents, 1)
-        state_mask = np.ones((shape.batch, shape.state_rows), np.float32)
+        state_mask = np.ones((1, shape.state_rows), np.float32)
         return Seen(rows, mask, whole, neighbours, whole.copy(), state_mask, allowed)
 
     def step(self, actions: Actions) -> StepResult:
@@ -85,7 +95,7 @@ class MatchTask:
             self._seen,
             rewards.astype(np.float32),
             self._step == self.shape.steps,
-            {"reward": float(rewards.mean())},
+            {"reward": rewards.mean(1)},
         )
 
     def close(self) -> None:

@@ -15,8 +15,8 @@ from lnagents.learn import LearnConfig, OnlineLearner
 from lnagents.learn.experience import FloatArray
 from lnagents.learn.networks import RowSets, SetEncoder
 from lnagents.learn.policy import Policy
-from lnagents.learn.rollout import collect
-from lnagents.learn.samples import Decision, JointState, Sight, mapped, some
+from lnagents.learn.rollout import collect, episode_seeds, live, side_by_side
+from lnagents.learn.samples import Decision, JointState, Noise, Sight, mapped, some
 from lnagents.learn.settings import AlgorithmName, TrainSettings, constant
 from lnagents.learn.task import Seen, TaskShape
 from lnagents.learn.team import TeamCritic
@@ -37,6 +37,10 @@ def settings(**changes: Any) -> TrainSettings:
 def untimed(report: TrainReport) -> dict[str, Any]:
     names = [field.name for field in fields(report) if field.name not in TIMES]
     return {name: getattr(report, name) for name in names}
+
+
+def begun(task: MatchTask, seed: int) -> Seen:
+    return task.reset(range(seed, seed + task.shape.batch))
 
 
 def weights(policy: Policy) -> list[Tensor]:
@@ -88,7 +92,7 @@ def test_what_padding_holds_never_matters(algorithm: AlgorithmName, shared: bool
 def test_agents_that_share_weights_may_change_places(algorithm: AlgorithmName) -> None:
     task = MatchTask(agents=4)
     policy = trained(task, algorithm).policy
-    seen = task.reset(5)
+    seen = begun(task, 5)
     order = np.array([2, 0, 3, 1])
     agents = ("rows", "mask", "whole", "neighbours", "choice_mask")
     moved = replace(seen, **{name: getattr(seen, name)[:, order] for name in agents})
@@ -101,7 +105,7 @@ def test_agents_that_share_weights_may_change_places(algorithm: AlgorithmName) -
 def test_rows_may_change_places(shared: bool) -> None:
     task = MatchTask()
     policy = trained(task, AlgorithmName.IPPO, shared=shared).policy
-    seen = task.reset(5)
+    seen = begun(task, 5)
     order = np.array([3, 1, 0, 2])
     moved = replace(seen, rows=seen.rows[:, :, order], mask=seen.mask[:, :, order])
     before, after = policy.act(seen), policy.act(moved)
@@ -113,7 +117,7 @@ def test_rows_may_change_places(shared: bool) -> None:
 def test_only_the_critic_of_mappo_sees_the_joint_state(shared: bool) -> None:
     task = MatchTask()
     trainer = trained(task, AlgorithmName.MAPPO, shared=shared)
-    seen = task.reset(5)
+    seen = begun(task, 5)
     blind = replace(seen, state=seen.state * np.nan)
     for name in ("rows", "choice"):
         acted = [getattr(trainer.policy.act(one), name) for one in (seen, blind)]
@@ -146,7 +150,7 @@ def test_only_mean_field_sees_neighbours() -> None:
     task = MatchTask()
     for algorithm in ALGORITHMS:
         policy = trained(task, algorithm).policy
-        seen = task.reset(5)
+        seen = begun(task, 5)
         other = replace(seen, neighbours=seen.neighbours + np.float32(3.0))
         same = np.array_equal(policy.act(seen).rows, policy.act(other).rows)
         assert same == (algorithm is not AlgorithmName.MEAN_FIELD)
@@ -156,7 +160,7 @@ def test_separate_weights_are_separate() -> None:
     """What one agent sees and learns changes nobody else's actor."""
     task = MatchTask()
     trainer = trained(task, AlgorithmName.IPPO, shared=False)
-    seen = task.reset(5)
+    seen = begun(task, 5)
     before = trainer.policy.act(seen)
     with torch.no_grad():
         for one in trainer.policy.actor.parameters():
@@ -169,7 +173,7 @@ def test_separate_weights_are_separate() -> None:
 def test_a_stack_does_what_each_of_its_actors_does_alone() -> None:
     task = MatchTask()
     stack = trained(task, AlgorithmName.IPPO, shared=False).policy
-    seen = task.reset(5)
+    seen = begun(task, 5)
     together = stack.act(seen)
     state = stack.actor.state_dict()
     for agent in range(3):
@@ -185,13 +189,13 @@ def test_a_stack_does_what_each_of_its_actors_does_alone() -> None:
 def test_drawn_actions_follow_the_odds() -> None:
     task = MatchTask(batch=500, agents=1)
     policy = trained(task, AlgorithmName.IPPO, iterations=3).policy
-    seen = task.reset(1)
+    seen = begun(task, 1)
     one = replace(
         seen, **{f.name: np.repeat(getattr(seen, f.name)[:1], 500, 0) for f in fields(seen)}
     )
     generator = torch.Generator().manual_seed(1)
     sight = Sight.of(one, policy.algorithm)
-    drawn = [policy.decide(sight, generator) for _ in range(40)]
+    drawn = [policy.decide(sight, Noise.drawn(task.shape, 500, generator)) for _ in range(40)]
     assert policy.actor.choice is not None
     odds = policy.actor.choice(sight.rows, sight.whole, sight.mask, sight.allowed)[0, 0].detach()
     share = torch.bincount(torch.cat([d.choice.flatten() for d in drawn]), minlength=3) / 20_000
@@ -207,8 +211,9 @@ def test_a_decision_is_judged_as_likely_as_it_was_when_it_was_drawn() -> None:
     task = MatchTask()
     for shared in (True, False):
         policy = trained(task, AlgorithmName.IPPO, shared=shared).policy
-        sight = Sight.of(task.reset(5), policy.algorithm)
-        decision = policy.decide(sight, torch.Generator().manual_seed(1))
+        sight = Sight.of(begun(task, 5), policy.algorithm)
+        noise = Noise.drawn(task.shape, 8, torch.Generator().manual_seed(1))
+        decision = policy.decide(sight, noise)
         judged = policy.judge(sight, decision)
         np.testing.assert_allclose(
             judged.sample_log_prob.detach(), decision.sample_log_prob, atol=1e-5
@@ -250,6 +255,42 @@ def test_a_task_may_have_actions_or_choices_only(actions: bool, choices: bool) -
     task = MatchTask(actions=actions, choices=choices)
     report = trained(task, AlgorithmName.IPPO).iterate()
     assert report.steps == 3 * 8 * 5
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_groups_of_environments_may_live_apart(shared: bool) -> None:
+    """As on several machines: bit for bit the same experience."""
+    chosen = settings(shared=shared, episodes=2, together=3, algorithm="mappo")
+    trainer = Trainer(MatchTask(batch=8), chosen, 3)
+    trainer.iterate()
+    whole = collect(trainer.task, trainer.policy, seed=5, episodes=2)
+    apart = []
+    for episode in range(2):
+        for group in (range(3), range(3, 6), range(6, 8)):
+            task = MatchTask(batch=len(group))
+            seeds = episode_seeds(5, 2, group)[episode]
+            apart.append(live(task, trainer.policy, seeds))
+    joined = side_by_side(apart)
+    assert torch.equal(whole.rewards, joined.rewards)
+    assert whole.means() == joined.means()
+    for one, other in zip(
+        (whole.sight, whole.decisions, whole.state),
+        (joined.sight, joined.decisions, joined.state),
+        strict=True,
+    ):
+        assert one is not None
+        for field in fields(one):
+            assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
+
+
+def test_what_happens_in_an_environment_does_not_hang_on_the_others() -> None:
+    policy = trained(MatchTask(), AlgorithmName.IPPO).policy
+    seeds = episode_seeds(5, 1, range(8))[0]
+    assert len({tuple(one) for one in seeds.tolist()}) == 8
+    before = live(MatchTask(), policy, seeds)
+    after = live(MatchTask(), policy, seeds[::-1].copy())
+    assert torch.equal(before.sight.rows[0], after.sight.rows[0].flip(0))
+    torch.testing.assert_close(before.decisions.sample, after.decisions.sample.flip(1))
 
 
 class Countdown(MatchTask):
@@ -307,8 +348,8 @@ def test_a_saved_policy_acts_in_other_networks_with_the_same_columns() -> None:
     saved = trainer.save()
     larger = MatchTask(batch=2, agents=6)
     policy = load_policy(saved, larger.shape)
-    assert policy.act(larger.reset(1)).choice.shape == (2, 6)
-    seen = trainer.task.reset(4)
+    assert policy.act(begun(larger, 1)).choice.shape == (2, 6)
+    seen = begun(MatchTask(), 4)
     same = load_policy(saved, trainer.task.shape).act(seen)
     np.testing.assert_array_equal(same.rows, trainer.policy.act(seen).rows)
     with pytest.raises(CheckpointError, match="made with choices"):
@@ -393,7 +434,7 @@ def online(**changes: Any) -> OnlineLearner:
 def test_a_daemon_does_what_its_agent_of_the_team_does(shared: bool) -> None:
     task = MatchTask()
     policy = trained(task, AlgorithmName.MAPPO, shared=shared).policy
-    seen = task.reset(5)
+    seen = begun(task, 5)
     wanted = policy.act(seen).rows
     for agent in range(3):
         learner = online()
