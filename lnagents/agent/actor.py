@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
@@ -17,6 +17,7 @@ import structlog
 from lnagents.agent.candidates import Candidate
 from lnagents.agent.config import ActorSection, FeesSection
 from lnagents.agent.payments import Choice
+from lnagents.agent.trained import TeamSight, read_team
 from lnagents.env import (
     ACTION_NAMES,
     CHANNEL_FEATURE_NAMES,
@@ -24,10 +25,12 @@ from lnagents.env import (
     ROUTE_FEATURE_NAMES,
     ROUTE_PRIOR,
     AttemptCost,
+    Observation,
     decode,
     encode,
     encode_routes,
 )
+from lnagents.env.heuristics import Heuristic, make_heuristic
 from lnagents.model.errors import ConfigError
 from lnagents.model.units import format_msat
 from lnagents.model.view import NodeDecision, NodeView
@@ -121,19 +124,32 @@ class FixedActor:
         """Nothing to end."""
 
 
+class RuleActor(FixedActor):
+    """Sets fees by rules, and takes the route of least expected cost."""
+
+    def __init__(self, heuristic: Heuristic) -> None:
+        super().__init__()
+        self._heuristic = heuristic
+
+    async def decide(self, view: NodeView, fees: FeesSection) -> NodeDecision:
+        """What the rules say; the limits bring fees within their bounds."""
+        return self._heuristic.act(view)
+
+
 class LearningActor:
-    """An `OnlineLearner` in one thread."""
+    """An `OnlineLearner` in one thread, which may go on from a trained team's actor."""
 
     def __init__(self, section: ActorSection, attempt_cost: AttemptCost, source: str) -> None:
         """`source` names the configuration in error messages."""
         self._source = source
         self.stats = LearnerStats()
+        self._section = section
         self._learn = section.learn
         self._attempt_cost = attempt_cost
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="learner")
         self._updating = False
         self._learner: OnlineLearner | None = None
-        self._seed = section.seed
+        self._observe: Callable[[NodeView], Observation] = encode
         self._outcomes: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -141,6 +157,7 @@ class LearningActor:
 
         Raises:
             ConfigError: torch is not installed.
+            CheckpointError: the team's checkpoint cannot be used.
         """
         await self._call(self._make)
 
@@ -149,7 +166,7 @@ class LearningActor:
         if not view.channels:
             return NodeDecision()
         learner = self._ready()
-        observation = encode(view)
+        observation = self._observe(view)
         action = await self._call(lambda: learner.act(observation, explore=self._learn))
         return decode(view, action.values, fees.bounds())
 
@@ -206,9 +223,8 @@ class LearningActor:
 
             from lnagents.learn import LearnConfig, OnlineLearner
         except ImportError as exc:
-            problem = (
-                'actor.kind: "ppo" needs torch; pip install "lnagents[learn]", or take "fixed"'
-            )
+            needs = f'actor.kind: "{self._section.kind}" needs torch'
+            problem = f'{needs}; pip install "lnagents[learn]", or take "fixed"'
             raise ConfigError(self._source, problem) from exc
         # The node next to it needs the other cores more.
         torch.set_num_threads(1)
@@ -219,7 +235,22 @@ class LearningActor:
             route_features=ROUTE_FEATURE_NAMES,
             route_prior=ROUTE_PRIOR,
         )
-        self._learner = OnlineLearner(config, self._seed)
+        section = self._section
+        if section.kind != "trained" or section.checkpoint is None:
+            self._learner = OnlineLearner(config, section.seed)
+            return
+        team = read_team(section.checkpoint)
+        self._observe = TeamSight(team).observe
+        config = replace(
+            config,
+            node_features=team.sizes.node_features,
+            hidden=team.sizes.hidden,
+            # With real money a trained actor explores no wider than a fresh one begins.
+            max_deviation=config.initial_deviation,
+        )
+        learner = OnlineLearner(config, section.seed)
+        learner.adopt(team, section.agent)
+        self._learner = learner
 
     def _ready(self) -> OnlineLearner:
         if self._learner is None:
@@ -270,9 +301,12 @@ async def make_actor(section: ActorSection, attempt_cost: AttemptCost, source: s
 
     Raises:
         ConfigError: it needs torch, which is not installed.
+        CheckpointError: the checkpoint of a team cannot be used.
     """
     if section.kind == "fixed":
         return FixedActor()
+    if section.heuristic is not None:
+        return RuleActor(make_heuristic(section.heuristic, section.seed))
     actor = LearningActor(section, attempt_cost, source)
     await actor.start()
     return actor

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from lnagents.env import AttemptCost, FeeBounds, RewardWeights
+from lnagents.env.heuristics import HEURISTICS
 from lnagents.model.errors import ConfigError
 from lnagents.model.files import StrictModel, parse_toml
 from lnagents.model.units import Ppm
@@ -55,6 +56,8 @@ class RoundsSection(StrictModel):
     """When decisions are made."""
 
     seconds: Annotated[float, Field(ge=0.1)] = 60.0
+    on_request: bool = False
+    """True: a round begins when `lnagents agent step` asks for it, and never by itself."""
     checkpoint_every: Positive = 10
     """Rounds between two checkpoints of the learner."""
 
@@ -130,13 +133,31 @@ class RoutingSection(StrictModel):
 class ActorSection(StrictModel):
     """Who decides."""
 
-    kind: Literal["ppo", "fixed"] = "ppo"
-    """`fixed` keeps fees as they are and takes the cheapest expected route; needs no torch."""
+    kind: Literal["ppo", "trained", "heuristic", "fixed"] = "ppo"
+    """`ppo` learns from nothing, `trained` goes on from a team of `lnagents train`; `heuristic`
+    follows rules and `fixed` keeps fees as they are. The last two take the cheapest expected route
+    and need no torch."""
     learn: bool = True
     """False: decide as the checkpoint says, without exploring or training."""
     seed: NonNegative = 0
     checkpoint: Path | None = None
-    """A file to start from when the own store has no checkpoint yet."""
+    """A file to start from when the own store has no checkpoint yet: of an agent for `ppo`, of a
+    team for `trained`, which is always needed."""
+    agent: NonNegative = 0
+    """Which of the team's agents to be, if each has weights of its own."""
+    heuristic: str | None = None
+    """Which rules, see `lnagents.env.heuristics`; they begin anew when the daemon does."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> ActorSection:
+        if self.kind == "trained" and self.checkpoint is None:
+            raise ValueError('actor.checkpoint: kind "trained" needs a team\'s')
+        if (self.kind == "heuristic") != (self.heuristic is not None):
+            raise ValueError('actor.heuristic: needed by kind "heuristic", and by no other')
+        if self.heuristic is not None and self.heuristic not in HEURISTICS:
+            known = ", ".join(HEURISTICS)
+            raise ValueError(f"actor.heuristic: {self.heuristic!r} is none of {known}")
+        return self
 
 
 class RewardSection(StrictModel):

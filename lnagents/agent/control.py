@@ -43,6 +43,9 @@ MAX_SOCKET_PATH_BYTES = 107
 CALL_SECONDS = 10.0
 """Deadline of the client's calls, payments aside."""
 
+STEP_SECONDS = 60.0
+"""For a round, in which a learner may learn."""
+
 PAY_MARGIN_SECONDS = 20.0
 """How much longer than its timeout a payment is waited for: a hint may be bought first."""
 
@@ -74,6 +77,9 @@ class Controlled(Protocol):
 
     async def reload(self) -> None:
         """Read the configuration again."""
+
+    async def step(self) -> int:
+        """Live one round now."""
 
     async def checkpoint(self) -> CheckpointReport:
         """Save the learner."""
@@ -173,6 +179,11 @@ class _Service(AgentControlServicer):
     ) -> pb.ReloadResponse:
         await _answer(context, self._daemon.reload())
         return pb.ReloadResponse()
+
+    async def Step(  # noqa: N802
+        self, request: pb.StepRequest, context: Context
+    ) -> pb.StepResponse:
+        return pb.StepResponse(round=await _answer(context, self._daemon.step()))
 
     async def SaveCheckpoint(  # noqa: N802
         self, request: pb.SaveCheckpointRequest, context: Context
@@ -306,6 +317,16 @@ class AgentControl:
             InvalidRequestError: it is wrong; nothing has changed.
         """
         await self._ask(self._stub.Reload(pb.ReloadRequest(), timeout=CALL_SECONDS))
+
+    async def step(self) -> int:
+        """Let the agent live one round now, and wait for it; its number.
+
+        Raises:
+            InvalidRequestError: the agent's rounds begin by themselves.
+            LnagentsError: the round could not take place.
+        """
+        answer = await self._ask(self._stub.Step(pb.StepRequest(), timeout=STEP_SECONDS))
+        return answer.round
 
     async def checkpoint(self) -> CheckpointReport:
         """Save the learner now."""

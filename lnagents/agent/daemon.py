@@ -28,7 +28,7 @@ from lnagents.agent.status import AgentStatus, ChannelStatus, CheckpointReport
 from lnagents.agent.store import Store
 from lnagents.lnd import LndClient, LndEndpoint
 from lnagents.market import Budget, HintBuyer, HintSeller, Sale, running_seller
-from lnagents.model.errors import ConfigError, LndError, StoreError
+from lnagents.model.errors import ConfigError, InvalidRequestError, LndError, StoreError
 from lnagents.model.graph import ChannelPolicy
 from lnagents.model.units import Msat, ShortChannelId
 
@@ -37,6 +37,9 @@ LOCK_NAME = "lock"
 
 READY_SECONDS = 120.0
 """How long the node may take to start, to synchronise and to tell its graph."""
+
+EVENTS_SECONDS = 1.0
+"""How long a round that is asked for waits for the last events of what it follows."""
 
 FORWARDS_SECONDS = 20.0
 """Between two looks at the node's forwarding history, which is up to 15 s late itself."""
@@ -61,6 +64,7 @@ class Daemon:
         self.config = self._read_config()
         socket_path(self.config.data_directory)
         self._outcomes = Outcomes()
+        self._stepping = asyncio.Lock()
 
     async def run(self) -> None:
         """Live until cancelled; then save everything and return by raising `CancelledError`.
@@ -146,17 +150,22 @@ class Daemon:
                 await self._live_rounds()
 
     async def _live_rounds(self) -> None:
+        if self.config.rounds.on_request:
+            await asyncio.Event().wait()
         loop = asyncio.get_running_loop()
         next_at = loop.time()
         while True:
             try:
-                await self._rounds.step()
-                if self._rounds.number % self.config.rounds.checkpoint_every == 0:
-                    await self.checkpoint()
+                await self._live_round()
             except (LndError, StoreError) as exc:
                 _log.warning("round_skipped", round=self._rounds.number + 1, cause=str(exc))
             next_at = max(next_at + self.config.rounds.seconds, loop.time())
             await asyncio.sleep(next_at - loop.time())
+
+    async def _live_round(self) -> None:
+        await self._rounds.step()
+        if self._rounds.number % self.config.rounds.checkpoint_every == 0:
+            await self.checkpoint()
 
     async def _sync_forwards(self) -> None:
         while True:
@@ -264,6 +273,20 @@ class Daemon:
         await self._observer.local_channels(1.0)
         return self._status_now()
 
+    async def step(self) -> int:
+        """Live one round now, and tell its number.
+
+        Raises:
+            InvalidRequestError: the agent's rounds begin by themselves.
+            LnagentsError: the node could not be observed; the round did not take place.
+        """
+        if not self.config.rounds.on_request:
+            raise InvalidRequestError("rounds.on_request is off: rounds begin by themselves")
+        async with self._stepping:
+            await self._observer.wait_at_rest(EVENTS_SECONDS)
+            await self._live_round()
+            return self._rounds.number
+
     def pause(self) -> None:
         """Stop decisions; observing and paying go on."""
         self._rounds.paused = True
@@ -368,7 +391,7 @@ class Daemon:
         actor = await make_actor(section, self.config.routing.attempt_cost(), str(self._path))
         saved = await store.last_checkpoint()
         data = saved.data if saved is not None else None
-        if data is None and section.checkpoint is not None:
+        if data is None and section.checkpoint is not None and section.kind == "ppo":
             try:
                 data = await asyncio.to_thread(section.checkpoint.read_bytes)
             except OSError as exc:
@@ -391,6 +414,7 @@ def _fixed_change(old: AgentConfig, new: AgentConfig) -> str:
             "lnd": config.lnd,
             "mode": config.dry_run,
             "metrics": config.metrics,
+            "rounds.on_request": config.rounds.on_request,
             "actor": config.actor,
             "market.sell": sell,
             "market.buy.sellers": bool(market.buy.sellers),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -138,6 +139,13 @@ class Observer:
     def fees_earned_msat(self) -> Msat:
         """Their fees."""
         return self._fees_earned + sum(fee for _, fee in self._recent)
+
+    async def wait_at_rest(self, seconds: float) -> None:
+        """Wait until no forward is under way, as far as events tell, or `seconds` have passed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._flows.under_way:  # noqa: ASYNC110 - events come by another task
+                    await asyncio.sleep(0.005)
 
     def on_htlc(self, event: HtlcEvent) -> None:
         """Take in one event."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from lnagents.env.heuristics import HEURISTICS
+
 TEMPLATE = """\
 # Configuration of one lnagents agent. Relative paths start at this file's folder.
 name = {name}
@@ -32,6 +34,8 @@ hint_per_day_msat = 500_000
 
 [rounds]
 seconds = 600.0
+# Rounds that begin only when `lnagents agent step` asks for them:
+# on_request = true
 
 # Hard bounds of the own fees.
 [fees]
@@ -44,9 +48,19 @@ max_updates_per_hour = 12
 max_updates_per_hour_per_channel = 2
 
 [actor]
-# "ppo" learns and needs torch (pip install "lnagents[learn]"); "fixed" does neither.
+# "ppo" learns from nothing and needs torch (pip install "lnagents[learn]"); "fixed" keeps fees as
+# they are.
 kind = "ppo"
 seed = 0
+# Go on from a team that `lnagents train` trained; with learn = false decide as it does, and learn
+# nothing. agent says which of its agents to be, if each has weights of its own.
+# kind = "trained"
+# checkpoint = "runs/mine/checkpoint.pt"
+# learn = false
+# agent = 0
+# Or follow rules, without torch: {heuristics}.
+# kind = "heuristic"
+# heuristic = "proportional"
 
 # Sell hints: the own Aperture sends requests to the service and asks the pricer for prices.
 # [market.sell]
@@ -77,4 +91,5 @@ def render_template(
         "network": network,
     }
     # JSON's strings are TOML's as well.
-    return TEMPLATE.format(**{key: json.dumps(value) for key, value in values.items()})
+    written = {key: json.dumps(value) for key, value in values.items()}
+    return TEMPLATE.format(**written, heuristics=", ".join(HEURISTICS))

@@ -160,6 +160,18 @@ def reload(
 
 
 @app.command()
+def step(
+    config: ConfigOption = None, data_directory: DirectoryOption = None, json: JsonOption = False
+) -> None:
+    """Let the agent live one round now; for agents with `rounds.on_request = true`."""
+    number = _ask(config, data_directory, lambda agent: agent.step())
+    if json:
+        print_json({"round": number})
+    else:
+        console.print(f"Round {number}.", highlight=False)
+
+
+@app.command()
 def checkpoint(
     config: ConfigOption = None, data_directory: DirectoryOption = None, json: JsonOption = False
 ) -> None:

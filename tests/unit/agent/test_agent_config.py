@@ -74,6 +74,13 @@ def test_only_regtest_is_live_by_itself(network: str, mode: Mode | None, dry_run
         (("[lnd]", "colour = 1\n[lnd]"), "colour: unknown key"),
         (("[limits]", "[fees]\nmin_ppm = 9\nmax_ppm = 8\n[limits]"), "min_ppm: 9 is above"),
         (("[limits]", "[actor]\nkind = 'dqn'\n[limits]"), "actor.kind: input should be"),
+        (("[limits]", "[actor]\nkind = 'trained'\n[limits]"), 'checkpoint: kind "trained" needs'),
+        (("[limits]", "[actor]\nkind = 'heuristic'\n[limits]"), "heuristic: needed by kind"),
+        (("[limits]", "[actor]\nheuristic = 'wall'\n[limits]"), "heuristic: needed by kind"),
+        (
+            ("[limits]", "[actor]\nkind = 'heuristic'\nheuristic = 'x'\n[limits]"),
+            "actor.heuristic: 'x' is none of lnd-default, ",
+        ),
         (("[lnd]", "[lnd"), "not valid TOML"),
     ],
 )
@@ -105,3 +112,21 @@ def test_the_template_is_a_valid_configuration() -> None:
     config = _parse(text)
     assert config.name == 'a "quoted" name'
     assert config.dry_run
+
+
+def test_the_kinds_of_actors_that_the_template_offers_are_valid() -> None:
+    text = render_template(
+        name="a", address="h:1", tls_certificate="t", macaroon="m", network="signet"
+    )
+    plain = text.replace('kind = "ppo"\n', "", 1)
+    trained = plain.replace('# kind = "trained"', 'kind = "trained"')
+    for key in ("checkpoint", "learn", "agent"):
+        trained = trained.replace(f"# {key} = ", f"{key} = ")
+    actor = _parse(trained).actor
+    assert (actor.kind, actor.learn, actor.agent) == ("trained", False, 0)
+    assert actor.checkpoint == Path("/somewhere/runs/mine/checkpoint.pt")
+    rules = plain.replace('# kind = "heuristic"', 'kind = "heuristic"')
+    actor = _parse(rules.replace("# heuristic = ", "heuristic = ")).actor
+    assert actor.heuristic == "proportional"
+    requested = text.replace("# on_request", "on_request")
+    assert _parse(requested).rounds.on_request

@@ -99,6 +99,11 @@ class ScriptedDaemon:
         if self.error is not None:
             raise self.error
 
+    async def step(self) -> int:
+        if self.error is not None:
+            raise self.error
+        return 8
+
     async def checkpoint(self) -> CheckpointReport:
         return CheckpointReport(7, 123)
 
@@ -123,6 +128,7 @@ async def test_everything_arrives_as_it_was_said(tmp_path: Path) -> None:
         await control.resume()
         assert daemon.asked == [("lnbc1", 0, 5.0), ("lnbc2", None, 6.0), "pause", "resume"]
         assert await control.checkpoint() == CheckpointReport(7, 123)
+        assert await control.step() == 8
 
 
 @pytest.mark.parametrize(
@@ -145,6 +151,8 @@ async def test_errors_keep_kind_and_sentence(
         assert str(caught.value) == str(error)
         with pytest.raises(kind):
             await control.reload()
+        with pytest.raises(kind):
+            await control.step()
 
 
 async def test_outcomes_reach_all_who_watch(tmp_path: Path) -> None:

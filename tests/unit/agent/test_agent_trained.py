@@ -10,7 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from lnagents.agent.actor import make_actor  # noqa: E402
+from lnagents.agent.config import ActorSection, FeesSection  # noqa: E402
 from lnagents.agent.trained import TrainedActor, load_team, read_team  # noqa: E402
+from lnagents.env import AttemptCost  # noqa: E402
 from lnagents.env.arrays import ActionArrays, RoundArrays  # noqa: E402
 from lnagents.env.encoding import (  # noqa: E402
     ACTION_NAMES,
@@ -18,6 +21,7 @@ from lnagents.env.encoding import (  # noqa: E402
     NODE_FEATURE_NAMES,
 )
 from lnagents.env.fees import FeeBounds  # noqa: E402
+from lnagents.env.heuristics import make_heuristic  # noqa: E402
 from lnagents.env.neighbourhood import (  # noqa: E402
     NEIGHBOUR_FEATURES,
     neighbourhood,
@@ -134,6 +138,71 @@ def test_agents_with_weights_of_their_own_differ() -> None:
 def test_a_node_without_channels_decides_nothing() -> None:
     actor = TrainedActor(load_team(checkpoint(AlgorithmName.MEAN_FIELD)))
     assert actor.act(NodeView("02" * 33, 1, 0.0, (), NetworkGraph())).channels == {}
+
+
+def daemon_section(tmp_path: Path, algorithm: AlgorithmName, *, learn: bool) -> ActorSection:
+    file = tmp_path / "checkpoint.pt"
+    file.write_bytes(checkpoint(algorithm))
+    return ActorSection(kind="trained", checkpoint=file, learn=learn, seed=4)
+
+
+@pytest.mark.parametrize("algorithm", list(AlgorithmName))
+async def test_a_daemon_decides_as_the_team(tmp_path: Path, algorithm: AlgorithmName) -> None:
+    section = daemon_section(tmp_path, algorithm, learn=False)
+    actor = await make_actor(section, AttemptCost(), "agent.toml")
+    trained = TrainedActor(read_team(tmp_path / "checkpoint.pt"), bounds=FeesSection().bounds())
+    world = small_world()
+    world.reset(1)
+    payments = RandomDemand(30, LARGE).draw(tuple(world.nodes), 4, 5.0, 7)
+    try:
+        for number in range(4):
+            view = next(iter(world.observe().values()))
+            decision = await actor.decide(view, FeesSection())
+            assert decision == trained.act(view)
+            assert decision.channels
+            world.apply({view.node: decision})
+            world.run_arrays(payments.of_round(number))
+    finally:
+        await actor.close()
+
+
+async def test_a_daemon_learns_on_from_the_team(tmp_path: Path) -> None:
+    section = daemon_section(tmp_path, AlgorithmName.MEAN_FIELD, learn=True)
+    actor = await make_actor(section, AttemptCost(), "agent.toml")
+    world = small_world()
+    world.reset(1)
+    view = next(iter(world.observe().values()))
+    try:
+        for number in range(20):
+            await actor.decide(view, FeesSection())
+            await actor.reward(100.0 * number)
+        assert actor.stats.fee_updates >= 2
+        saved = await actor.save()
+        assert saved is not None
+        again = await make_actor(section, AttemptCost(), "agent.toml")
+        await again.load(saved)
+        assert await again.save() == saved
+        await again.close()
+    finally:
+        await actor.close()
+
+
+async def test_a_daemon_follows_rules() -> None:
+    section = ActorSection(kind="heuristic", heuristic="proportional")
+    actor = await make_actor(section, AttemptCost(), "agent.toml")
+    world = small_world()
+    world.reset(1)
+    view = next(iter(world.observe().values()))
+    decision = await actor.decide(view, FeesSection())
+    assert decision == make_heuristic("proportional").act(view)
+    assert decision.channels
+    assert await actor.save() is None
+
+
+async def test_a_daemon_says_which_checkpoint_is_wrong(tmp_path: Path) -> None:
+    section = ActorSection(kind="trained", checkpoint=tmp_path / "none.pt")
+    with pytest.raises(CheckpointError, match=r"none\.pt cannot be read"):
+        await make_actor(section, AttemptCost(), "agent.toml")
 
 
 def test_what_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
