@@ -75,7 +75,7 @@ def _go_on(config: TrainConfig, folder: Path) -> None:
     trainer = Trainer(task, config.train, config.seed)
     shape = task.shape
     console.print(
-        f"{config.train.algorithm.value}: {shape.agents} agents in {shape.batch} environments,"
+        f"{config.train.algorithm}: {shape.agents} agents in {shape.batch} environments,"
         f" {shape.steps} rounds an episode; {folder}",
         highlight=False,
     )

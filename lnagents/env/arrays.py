@@ -17,7 +17,7 @@ from lnagents.env.encoding import ACTION_NAMES, CHANNEL_FEATURES, NODE_FEATURES,
 from lnagents.env.features import FloatArray
 from lnagents.env.fees import FeeBounds, decode
 from lnagents.env.payments import RoundPayments
-from lnagents.env.reward import mean_weight, reward_terms, weighted
+from lnagents.env.reward import REWARDS, TermArrays, mean_weight, reward_terms
 from lnagents.env.settings import EnvSettings
 from lnagents.env.world import World
 from lnagents.model.units import NodeKey
@@ -208,9 +208,10 @@ def own_rewards(terms: TermArray, settings: EnvSettings) -> TermArray:
 
     Args:
         terms: [..., agents, `TERM_NAMES`].
-        settings: weights and unit.
+        settings: the function, its weights and the unit.
     """
-    own = weighted(settings.weights, *(terms[..., column] for column in range(6)))
+    given = TermArrays(*(terms[..., column] for column in range(len(fields(TermArrays)))))
+    own = REWARDS[settings.reward](given, settings.weights)
     return np.divide(own, settings.reward_unit_msat)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from enum import Enum
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,6 +121,55 @@ def weighted(
         - weights.failed_attempt_msat * failed_attempts
         + weights.network_term_msat * network
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TermArrays:
+    """`RewardTerms` of many agents at once, arrays of one shape with agents last."""
+
+    fees_earned_msat: NDArray[np.float64]
+    fees_paid_msat: NDArray[np.float64]
+    hint_costs_msat: NDArray[np.float64]
+    hint_income_msat: NDArray[np.float64]
+    failed_attempts: NDArray[np.float64]
+    network_term: NDArray[np.float64]
+
+
+RewardFunction: TypeAlias = Callable[[TermArrays, RewardWeights], NDArray[np.float64]]
+"""From the terms of a round to each agent's own reward in msat, an array of the same shape."""
+
+
+def weighted_terms(terms: TermArrays, weights: RewardWeights) -> NDArray[np.float64]:
+    """The weighted sum, as a `RewardFunction`."""
+    return weighted(weights, *(getattr(terms, field.name) for field in fields(terms)))
+
+
+WEIGHTED = "weighted"
+
+REWARDS: dict[str, RewardFunction] = {WEIGHTED: weighted_terms}
+"""By the name that configurations use; `register_reward` adds to them."""
+
+
+def register_reward(name: str, function: RewardFunction) -> None:
+    """From now on configurations may name it.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in REWARDS:
+        raise ValueError(f"there is a reward {name!r} already")
+    REWARDS[name] = function
+
+
+def known_reward(name: str) -> str:
+    """The same name.
+
+    Raises:
+        ValueError: there is no such reward.
+    """
+    if name not in REWARDS:
+        raise ValueError(f"{name!r} is none of {', '.join(REWARDS)}")
+    return name
 
 
 def combine(own: float, everyone: Sequence[float], mode: RewardMode, mix: float = 0.5) -> float:

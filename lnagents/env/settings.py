@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lnagents.env.fees import FeeBounds
-from lnagents.env.reward import RewardMode, RewardWeights, mean_weight
+from lnagents.env.reward import WEIGHTED, RewardMode, RewardWeights, known_reward, mean_weight
 from lnagents.model.units import Msat
 
 
@@ -22,6 +22,8 @@ class EnvSettings:
     bounds: FeeBounds = field(default_factory=FeeBounds)
     """What fees may be set."""
     weights: RewardWeights = field(default_factory=RewardWeights)
+    reward: str = WEIGHTED
+    """How an agent's own reward comes of its terms, one of `lnagents.env.reward.REWARDS`."""
     mode: RewardMode = RewardMode.COMPETITIVE
     mix: float = 0.5
     """Of `MIXED`: the weight of the mean over all agents."""
@@ -45,4 +47,5 @@ class EnvSettings:
             raise ValueError(f"routes: {self.routes} is negative")
         if self.choices < 1:
             raise ValueError(f"choices: {self.choices} is less than 1")
+        known_reward(self.reward)
         mean_weight(self.mode, self.mix)

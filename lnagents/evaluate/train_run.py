@@ -12,13 +12,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 from pydantic import Field
 
+from lnagents.evaluate.extensions import load_named
 from lnagents.evaluate.training import LightningSpec, LightningTask, lightning_task
 from lnagents.model.errors import CheckpointError, ConfigError
 from lnagents.model.files import StrictModel, parse_yaml, validate
@@ -39,6 +40,8 @@ class TrainFile(StrictModel):
     seed: Annotated[int, Field(ge=0)] = 0
     threads: Annotated[int, Field(ge=1)] = 1
     """Of torch; results depend on it in the last bits."""
+    extensions: tuple[str, ...] = ()
+    """Python files that add algorithms or rewards, beside this file or by their whole paths."""
     task: LightningSpec
     train: dict[str, Any] = Field(default_factory=dict)
     """`lnagents.learn.settings.TrainSettings`."""
@@ -53,6 +56,8 @@ class TrainConfig:
     threads: int
     task: LightningSpec
     train: TrainSettings
+    extensions: tuple[str, ...] = ()
+    """Absolute paths, see `lnagents.evaluate.extensions`; they have been loaded."""
 
     def make_task(self, environments: range | None = None) -> LightningTask:
         """The task of this configuration, or that of some of its environments.
@@ -66,17 +71,18 @@ class TrainConfig:
         return lightning_task(self.task, self.source, joint_state=joint, environments=environments)
 
 
-def parse_config(text: str, source: str) -> TrainConfig:
-    """The configuration in `text`.
+def parse_config(text: str, source: str, folder: Path = Path()) -> TrainConfig:
+    """The configuration in `text`; paths of extensions start at `folder`.
 
     Raises:
         ConfigError: naming the file `source` and the key.
     """
     from lnagents.learn.settings import TrainSettings
 
+    extensions = load_named(text, source, folder, ConfigError)
     file = parse_yaml(text, source, TrainFile, ConfigError)
     train = validate(file.train, f"{source}: train", TrainSettings, ConfigError)
-    return TrainConfig(source, file.seed, file.threads, file.task, train)
+    return TrainConfig(source, file.seed, file.threads, file.task, train, extensions)
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -89,10 +95,10 @@ def read_config(path: Path) -> TrainConfig:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(str(path), f"cannot be read: {exc}") from exc
-    config = parse_config(text, str(path))
+    config = parse_config(text, str(path), path.parent)
     names = [_found(name, path.parent) for name in config.task.networks]
     task = config.task.model_copy(update={"networks": tuple(names)})
-    return TrainConfig(config.source, config.seed, config.threads, task, config.train)
+    return replace(config, task=task)
 
 
 def _found(name: str, folder: Path) -> str:
@@ -112,6 +118,7 @@ def begin(config: TrainConfig, folder: Path) -> None:
     whole = {
         "seed": config.seed,
         "threads": config.threads,
+        "extensions": list(config.extensions),
         "task": config.task.model_dump(mode="json"),
         "train": config.train.model_dump(mode="json"),
     }

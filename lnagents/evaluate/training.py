@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lnagents.env.arrays import TERM_NAMES, ActionArrays, RoundArrays
 from lnagents.env.batch import LightningBatch
@@ -17,7 +17,7 @@ from lnagents.env.encoding import ACTION_NAMES, CHANNEL_FEATURE_NAMES, NODE_FEAT
 from lnagents.env.features import FloatArray
 from lnagents.env.neighbourhood import NEIGHBOUR_FEATURES, neighbourhood, with_changes
 from lnagents.env.payments import RandomDemand
-from lnagents.env.reward import RewardMode, RewardWeights
+from lnagents.env.reward import WEIGHTED, RewardMode, RewardWeights, known_reward
 from lnagents.env.settings import EnvSettings
 from lnagents.env.truth import TRUTH_COLUMNS
 from lnagents.env.twin_world import TwinWorld
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 class RewardSpec(StrictModel):
     """What agents are rewarded with, see `lnagents.env.reward`."""
 
+    function: Annotated[str, AfterValidator(known_reward)] = WEIGHTED
+    """How an agent's own reward comes of its terms."""
     mode: RewardMode = RewardMode.COMPETITIVE
     mix: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """Of `mixed`: the weight of the mean over all agents."""
@@ -181,6 +183,7 @@ def lightning_task(
             raise ConfigError(source, problem)
     settings = EnvSettings(
         rounds=spec.rounds,
+        reward=spec.reward.function,
         mode=spec.reward.mode,
         mix=spec.reward.mix,
         reward_unit_msat=spec.reward.unit_msat,

@@ -78,7 +78,7 @@ def improve(
         generator: of the minibatches.
         entropy_weight: of the exploration's entropy in the objective, now.
     """
-    settings = policy.settings
+    settings, objective_of = policy.settings, policy.algorithm.objective
     how = Improvement()
     losses: list[float] = []
     for epoch in range(settings.epochs):
@@ -89,12 +89,12 @@ def improve(
                 mask, decided = part.sight.mask, part.decisions.sample_log_prob
                 ratio = (judged.sample_log_prob - decided) * mask
                 gain = part.advantages.unsqueeze(-1)
-                worth = ppo.clipped_objective(ratio, gain, settings.clip)
+                worth = objective_of(ratio, gain, settings.clip)
                 objective = objective + ppo.masked_mean(worth, mask)
                 divergence = divergence + ppo.masked_mean(ppo.divergence(ratio.detach()), mask)
             if policy.sizes.choices:
                 ratio = judged.choice_log_prob - part.decisions.choice_log_prob
-                worth = ppo.clipped_objective(ratio, part.advantages, settings.clip)
+                worth = objective_of(ratio, part.advantages, settings.clip)
                 objective = objective + worth.mean()
                 divergence = divergence + ppo.divergence(ratio.detach()).mean()
             how.divergence = float(divergence)

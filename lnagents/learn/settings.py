@@ -5,17 +5,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from lnagents.learn.algorithms import AlgorithmName, known_algorithm
 from lnagents.model.files import StrictModel
-
-
-class AlgorithmName(str, Enum):
-    """Who sees what, see `lnagents.learn.algorithms`."""
-
-    IPPO = "ippo"
-    MAPPO = "mappo"
-    MEAN_FIELD = "mean-field"
 
 
 class AdvantageScale(str, Enum):
@@ -50,7 +43,8 @@ def constant(value: float) -> Schedule:
 class TrainSettings(StrictModel):
     """The algorithm, the networks, and the hyperparameters of PPO (Schulman et al. 2017)."""
 
-    algorithm: AlgorithmName = AlgorithmName.IPPO
+    algorithm: Annotated[str, AfterValidator(known_algorithm)] = AlgorithmName.IPPO.value
+    """One of `lnagents.learn.algorithms.ALGORITHMS`."""
     shared: bool = True
     """Whether all agents run the same weights; else each has its own."""
     iterations: Annotated[int, Field(ge=1)] = 200

@@ -122,7 +122,7 @@ class Trainer:
         progress = self.iteration / settings.iterations
         self._optimiser.learning_rate = settings.learning_rate.at(progress)
         values = self._values(rollout)
-        steps = list(rollout.rewards.double())
+        steps = list(self.policy.algorithm.credit(rollout.rewards.double()))
         gains = torch.stack(
             ppo.advantages(
                 steps, list(values[:-1]), values[-1], settings.discount, settings.trace_decay
@@ -153,7 +153,7 @@ class Trainer:
 
     def _values(self, rollout: Rollout) -> Tensor:
         """[steps + 1, episodes, agents], what the critic expects, in the rewards' unit."""
-        rewards = rollout.rewards.double()
+        rewards = self.policy.algorithm.credit(rollout.rewards.double())
         final, discount = self.task.shape.final, self.settings.discount
         if self.iteration == 0:
             # The critic has seen nothing yet. With zeros the first steps would look better than

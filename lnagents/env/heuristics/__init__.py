@@ -7,8 +7,7 @@ Days of the originals are rounds here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 from lnagents.env.heuristics.actor import ChannelPricer, Heuristic, Price
 from lnagents.env.heuristics.balance import MatchPeer, PassiveRebalance, Proportional
@@ -18,22 +17,32 @@ from lnagents.env.heuristics.flow import LndgRules
 from lnagents.env.heuristics.search import AdditiveIncrease, ThompsonSampling
 from lnagents.model.errors import ConfigError
 
-HEURISTICS: Mapping[str, Callable[[int], Heuristic]] = MappingProxyType(
-    {
-        "lnd-default": lambda seed: LndDefault(),
-        "proportional": lambda seed: Proportional(),
-        "match-peer": lambda seed: MatchPeer(),
-        "lndg": lambda seed: LndgRules(),
-        "clboss": lambda seed: PriceCards(seed),
-        "thompson": lambda seed: ThompsonSampling(seed),
-        "aimd": lambda seed: AdditiveIncrease(),
-        "passive-rebalance": lambda seed: PassiveRebalance(),
-        "low-fee": lambda seed: LowFee(),
-        "wall": lambda seed: Wall(),
-        "random": lambda seed: RandomFees(seed),
-    }
-)
-"""All of them by name; each is made from a seed, which only those that draw lots use."""
+HEURISTICS: dict[str, Callable[[int], Heuristic]] = {
+    "lnd-default": lambda seed: LndDefault(),
+    "proportional": lambda seed: Proportional(),
+    "match-peer": lambda seed: MatchPeer(),
+    "lndg": lambda seed: LndgRules(),
+    "clboss": lambda seed: PriceCards(seed),
+    "thompson": lambda seed: ThompsonSampling(seed),
+    "aimd": lambda seed: AdditiveIncrease(),
+    "passive-rebalance": lambda seed: PassiveRebalance(),
+    "low-fee": lambda seed: LowFee(),
+    "wall": lambda seed: Wall(),
+    "random": lambda seed: RandomFees(seed),
+}
+"""All of them by name; each is made from a seed, which only those that draw lots use.
+`register_heuristic` adds to them."""
+
+
+def register_heuristic(name: str, make: Callable[[int], Heuristic]) -> None:
+    """From now on experiments may name it; `make` gets a seed and makes one for one node.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in HEURISTICS:
+        raise ValueError(f"there is a heuristic {name!r} already")
+    HEURISTICS[name] = make
 
 
 def make_heuristic(name: str, seed: int = 0) -> Heuristic:
@@ -65,4 +74,5 @@ __all__ = [
     "ThompsonSampling",
     "Wall",
     "make_heuristic",
+    "register_heuristic",
 ]

@@ -6,12 +6,14 @@ import hashlib
 import itertools
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from lnagents.evaluate.experiment.contestants import Contestant, Opposition, Same
 from lnagents.evaluate.experiment.families import Family, Split
+from lnagents.evaluate.extensions import load_named
 from lnagents.model.errors import ExperimentError
 from lnagents.model.files import StrictModel, parse_yaml
 from lnagents.testbed.data import read_named
@@ -45,6 +47,8 @@ class Definition(StrictModel):
     """
 
     name: str
+    extensions: tuple[str, ...] = ()
+    """Python files that add heuristics, beside this file; absolute paths once it is loaded."""
     contestants: Annotated[tuple[Contestant, ...], Field(min_length=1)]
     fields: Annotated[tuple[Opposition, ...], Field(min_length=1)] = (Same(),)
     """`same`: the contestant has all seats."""
@@ -95,4 +99,6 @@ def load_definition(name_or_path: str) -> Definition:
         ExperimentError: with one sentence that names the file and the key.
     """
     text, source = read_named("experiments", name_or_path, ExperimentError)
-    return parse_yaml(text, source, Definition, ExperimentError)
+    extensions = load_named(text, source, Path(source).parent, ExperimentError)
+    definition = parse_yaml(text, source, Definition, ExperimentError)
+    return definition.model_copy(update={"extensions": extensions})

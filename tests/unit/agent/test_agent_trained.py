@@ -29,8 +29,9 @@ from lnagents.env.neighbourhood import (  # noqa: E402
 )
 from lnagents.env.payments import RandomDemand  # noqa: E402
 from lnagents.learn import team_checkpoint  # noqa: E402
+from lnagents.learn.algorithms import AlgorithmName  # noqa: E402
 from lnagents.learn.policy import Policy  # noqa: E402
-from lnagents.learn.settings import AlgorithmName, TrainSettings  # noqa: E402
+from lnagents.learn.settings import TrainSettings  # noqa: E402
 from lnagents.learn.task import Seen, TaskShape  # noqa: E402
 from lnagents.learn.trainer import load_policy  # noqa: E402
 from lnagents.model.errors import CheckpointError  # noqa: E402

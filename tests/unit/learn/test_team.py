@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from lnagents.learn import LearnConfig, OnlineLearner
+from lnagents.learn.algorithms import AlgorithmName
 from lnagents.learn.experience import FloatArray
 from lnagents.learn.networks import RowSets, SetEncoder
 from lnagents.learn.policy import Policy
 from lnagents.learn.rollout import collect, episode_seeds, live, side_by_side
 from lnagents.learn.samples import Decision, JointState, Noise, Sight, mapped, some
-from lnagents.learn.settings import AlgorithmName, TrainSettings, constant
+from lnagents.learn.settings import TrainSettings, constant
 from lnagents.learn.task import Seen, TaskShape
 from lnagents.learn.team import TeamCritic
 from lnagents.learn.trainer import Trainer, TrainReport, load_policy
