@@ -79,6 +79,9 @@ class ActionArrays:
     """[agents, most channels], -1 to 1: where payments routed hop by hop leave; None: unchanged."""
     reserved: FloatArray | None = None
     """[agents, most channels], 0 to 1: share kept for priority payments; None: unchanged."""
+    decides: MaskArray | None = None
+    """[agents], 0 for those who are steered from elsewhere: they keep what they have, whatever
+    their rows hold. None: all decide."""
 
     @classmethod
     def zeros(cls, agents: int, channels: int, batch: tuple[int, ...] = ()) -> ActionArrays:
@@ -91,6 +94,7 @@ class ActionArrays:
             self.fees[index],
             None if self.preference is None else self.preference[index],
             None if self.reserved is None else self.reserved[index],
+            None if self.decides is None else self.decides[index],
         )
 
     def narrowed(self, channels: int) -> ActionArrays:
@@ -101,6 +105,7 @@ class ActionArrays:
             self.fees[:, :channels],
             None if self.preference is None else self.preference[:, :channels],
             None if self.reserved is None else self.reserved[:, :channels],
+            self.decides,
         )
 
 
@@ -160,6 +165,8 @@ class ViewRounds:
         """Decode the actions of all agents."""
         decisions: dict[NodeKey, NodeDecision] = {}
         for agent, view in enumerate(self._views):
+            if actions.decides is not None and not actions.decides[agent]:
+                continue
             count = len(view.channels)
             decision = decode(view, actions.fees[agent, :count], self._bounds)
             for name in ("preference", "reserved"):

@@ -42,6 +42,7 @@ from lnagents.twin.network import (
     FEE_RATE,
     INBOUND_FEE_RATE,
     POLICY_COLUMNS,
+    Int8Array,
     Int32Array,
     Int64Array,
     Network,
@@ -393,6 +394,7 @@ def decode_fees(
     found: Int64Array,
     bounds: BoundNumbers,
     fees: FloatArray,
+    decides: Int8Array,
     edges: Int64Array,
     policies: Int64Array,
 ) -> int:
@@ -405,11 +407,14 @@ def decode_fees(
         found: [own edges, POLICY_COLUMNS], policies when the agents took over.
         bounds: what may be set.
         fees: [agents, most channels, `ACTION_NAMES`].
+        decides: [agents], 0 for those whose policies stay.
         edges: [own edges], where the changed edges are written.
         policies: [own edges, POLICY_COLUMNS], and their new policies.
     """
     changed = 0
     for agent in range(len(agents.node)):
+        if not decides[agent]:
+            continue
         begin = agents.first[agent]
         for place in range(begin, agents.first[agent + 1]):
             levels = fees[agent, place - begin]
@@ -462,7 +467,12 @@ def decode_fees(
 
 @kernel
 def scatter_rows(
-    agents: AgentChannels, down: BoolArray, values: FloatArray, least: float, by_edge: DoubleArray
+    agents: AgentChannels,
+    down: BoolArray,
+    values: FloatArray,
+    decides: Int8Array,
+    least: float,
+    by_edge: DoubleArray,
 ) -> None:
     """Write the agents' values for their channels, clipped to `least` to 1, where their edges are.
 
@@ -470,10 +480,13 @@ def scatter_rows(
         agents: whose values they are.
         down: [nodes], who is off; channels that cannot be used keep what they have.
         values: [agents, most channels].
+        decides: [agents], 0 for those whose channels keep what they have.
         least: what smaller values become.
         by_edge: [edges], changed where agents have channels.
     """
     for agent in range(len(agents.node)):
+        if not decides[agent]:
+            continue
         begin = agents.first[agent]
         for place in range(begin, agents.first[agent + 1]):
             if not (down[agents.node[agent]] or down[agents.target[place]]):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lnagents.env.arrays import ActionArrays, RoundArrays
+from lnagents.env.arrays import ActionArrays, MaskArray, RoundArrays
 from lnagents.env.encoding import ACTION_NAMES
 from lnagents.env.features import FloatArray
 from lnagents.env.fees import FeeBounds
@@ -28,6 +28,7 @@ class TwinRounds:
         own = len(world.book.edge)
         self._edges = np.zeros(own, np.int64)
         self._policies = np.zeros((own, POLICY_COLUMNS), np.int64)
+        self._all = np.ones(self._shape[0], np.int8)
 
     def reset(self, seed: int) -> None:
         """See `World.reset`."""
@@ -56,6 +57,8 @@ class TwinRounds:
         """See `Rounds.act`."""
         world = self._world
         _check_shape("fees", actions.fees, (*self._shape, len(ACTION_NAMES)))
+        decides = self._all if actions.decides is None else actions.decides
+        _check_shape("decides", decides, self._shape[:1])
         changed = decode_fees(
             world.book,
             world.twin.state.mind.gossip.policy,
@@ -63,6 +66,7 @@ class TwinRounds:
             world.found,
             self._bounds,
             actions.fees,
+            decides,
             self._edges,
             self._policies,
         )
@@ -72,10 +76,12 @@ class TwinRounds:
             world.twin.set_policies(self._edges[:changed], self._policies[:changed])
         if actions.preference is not None:
             _check_shape("preference", actions.preference, self._shape)
-            scatter_rows(world.book, world.down, actions.preference, -1.0, world.preferences)
+            scatter_rows(
+                world.book, world.down, actions.preference, decides, -1.0, world.preferences
+            )
         if actions.reserved is not None:
             _check_shape("reserved", actions.reserved, self._shape)
-            scatter_rows(world.book, world.down, actions.reserved, 0.0, world.reserved)
+            scatter_rows(world.book, world.down, actions.reserved, decides, 0.0, world.reserved)
         if actions.preference is not None or actions.reserved is not None:
             world.set_routing()
 
@@ -84,6 +90,6 @@ class TwinRounds:
         self._world.run_arrays(payments)
 
 
-def _check_shape(name: str, array: FloatArray, expected: tuple[int, ...]) -> None:
+def _check_shape(name: str, array: FloatArray | MaskArray, expected: tuple[int, ...]) -> None:
     if array.shape != expected:
         raise ValueError(f"{name}: the shape is {array.shape}, not {expected}")

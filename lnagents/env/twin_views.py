@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Container
 
 import numpy as np
 
@@ -95,12 +96,18 @@ class TwinViews:
         found: Int64Array,
         counts: Int64Array,
         number: int,
+        chosen: Container[NodeKey],
     ) -> dict[NodeKey, NodeView]:
-        """What all agents see now; see `lnagents.env.kernels.encode_agents` for the arguments."""
+        """What the agents that are `chosen` see now.
+
+        See `lnagents.env.kernels.encode_agents` for the other arguments.
+        """
         reported = (twin.reported_balances() // MSAT_PER_SAT * MSAT_PER_SAT).tolist()
         flows = twin.flows.tolist()
         views = {}
         for agent, node in enumerate(agents.node.tolist()):
+            if self._keys[node] not in chosen:
+                continue
             seen = twin.policies_seen(node)
             graph = self._graph(seen)
             own = range(int(agents.first[agent]), int(agents.first[agent + 1]))

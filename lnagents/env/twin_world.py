@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -207,8 +207,12 @@ class TwinWorld:
 
     def observe(self) -> dict[NodeKey, NodeView]:
         """See `World.observe`."""
+        return self.views_of(self._place_of_key)
+
+    def views_of(self, agents: Container[NodeKey]) -> dict[NodeKey, NodeView]:
+        """What only these agents see, in less time."""
         return self._views.views(
-            self.twin, self.book, self.down, self.found, self.counts, self._number
+            self.twin, self.book, self.down, self.found, self.counts, self._number, agents
         )
 
     def apply(self, decisions: Mapping[NodeKey, NodeDecision]) -> None:

@@ -207,7 +207,8 @@ def _scalars(folder: Path, iteration: int) -> Iterator[Callable[[TrainReport], N
         named = {f"train/{name}": value for name, value in values.items()}
         named |= {f"task/{name}": value for name, value in measures.items()}
         for name, value in named.items():
-            writer.add_scalar(name, value, step)
+            if value is not None:
+                writer.add_scalar(name, value, step)
 
     try:
         yield write

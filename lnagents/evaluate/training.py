@@ -6,6 +6,7 @@ Nothing here imports torch until a task is used.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -22,6 +23,7 @@ from lnagents.env.settings import EnvSettings
 from lnagents.env.truth import TRUTH_COLUMNS
 from lnagents.env.twin_world import TwinWorld
 from lnagents.evaluate.networks import find_network
+from lnagents.evaluate.opponents import Opponents, OpponentSpec
 from lnagents.evaluate.truth_rows import truth_rows
 from lnagents.model.errors import ConfigError
 from lnagents.model.files import StrictModel
@@ -64,6 +66,8 @@ class LightningSpec(StrictModel):
     amount: AmountSpec = AmountSpec()
     fee_limit: FeeLimitSpec = FeeLimitSpec()
     reward: RewardSpec = RewardSpec()
+    opponents: OpponentSpec | None = None
+    """Who else sits at the table; None: the team has all seats."""
     network_seed: int = 0
     """Of what is not known of public networks."""
     threads: Annotated[int, Field(ge=1)] = 1
@@ -79,23 +83,28 @@ class LightningSpec(StrictModel):
 class LightningTask:
     """`LightningBatch` as a task: actions are fees, rows are channels, all from arrays."""
 
-    def __init__(self, batch: LightningBatch, *, state_rows: int = 0) -> None:
+    def __init__(
+        self, batch: LightningBatch, *, state_rows: int = 0, opponents: OpponentSpec | None = None
+    ) -> None:
         """A task on `batch`, which is closed with it.
 
         Args:
             batch: whose worlds are twins.
             state_rows: for how many channels there is room in the joint state, the whole truth
                 about all of them; 0: it is not told, for it takes time.
+            opponents: who else plays; None: the team has all seats.
 
         Raises:
-            TypeError: a world is no twin, so that its truth is not at hand as arrays.
+            TypeError: a world is no twin, so that its truth is not at hand as arrays, and rules
+                cannot be played beside arrays.
         """
         from lnagents.learn.task import TaskShape
 
         self._batch = batch
         self._twins = [world for world in batch.worlds if isinstance(world, TwinWorld)]
-        if state_rows and len(self._twins) != len(batch):
-            raise TypeError("the joint state is told of twins only")
+        if (state_rows or opponents) and len(self._twins) != len(batch):
+            raise TypeError("the joint state is told, and opponents play, in twins only")
+        self._opponents = Opponents(opponents, self._twins) if opponents else None
         self.shape = TaskShape(
             batch=len(batch),
             agents=batch.agents,
@@ -113,18 +122,25 @@ class LightningTask:
     def reset(self, seeds: Sequence[int]) -> Seen:
         """Begin episodes everywhere."""
         self._before = None
-        return self._seen(self._batch.reset(seeds))
+        arrays = self._batch.reset(seeds)
+        if self._opponents is not None:
+            self._opponents.reset(seeds)
+        return self._seen(arrays)
 
     def step(self, actions: Actions) -> StepResult:
         """Live one round everywhere."""
         from lnagents.learn.task import StepResult
 
-        result = self._batch.step(ActionArrays(actions.rows))
+        wanted = ActionArrays(actions.rows)
+        if self._opponents is not None:
+            self._opponents.act()
+            wanted = replace(wanted, decides=self._opponents.learns.astype(np.int8))
+        result = self._batch.step(wanted)
         return StepResult(
             seen=self._seen(result.seen),
             rewards=result.rewards.astype(np.float32),
             over=result.over,
-            measures=dict(zip(TERM_NAMES, result.seen.terms.mean(1).T, strict=True)),
+            measures=dict(zip(TERM_NAMES, np.moveaxis(result.seen.terms, -1, 0), strict=True)),
         )
 
     def close(self) -> None:
@@ -154,6 +170,7 @@ class LightningTask:
             state=state,
             state_mask=state_mask,
             choice_mask=np.ones((shape.batch, shape.agents, 0), np.float32),
+            learns=None if self._opponents is None else self._opponents.learns,
         )
 
 
@@ -181,6 +198,9 @@ def lightning_task(
                 f" {agents} agents"
             )
             raise ConfigError(source, problem)
+    if spec.opponents is not None and not spec.opponents.seats(agents):
+        problem = f"task.opponents.share: {spec.opponents.share} of {agents} agents is not even one"
+        raise ConfigError(source, problem)
     settings = EnvSettings(
         rounds=spec.rounds,
         reward=spec.reward.function,
@@ -201,7 +221,7 @@ def lightning_task(
     demand = RandomDemand(spec.payments_per_round, spec.amount, fee_limit=spec.fee_limit)
     batch = LightningBatch(worlds, demand, settings, threads=spec.threads, rows=rows)
     channels = max(network.channels for network in networks)
-    return LightningTask(batch, state_rows=channels if joint_state else 0)
+    return LightningTask(batch, state_rows=channels if joint_state else 0, opponents=spec.opponents)
 
 
 def best_connected(network: Network, count: int) -> Sequence[str]:

@@ -26,6 +26,10 @@ class Experience:
     """[samples, agents], made comparable."""
     targets: Tensor
     """[samples, agents], what the critic should have said, in its units."""
+    acted: Tensor | None = None
+    """[samples, agents], 1 for decisions that the actor learns from; None: all."""
+    judged: Tensor | None = None
+    """[samples, agents], 1 for values that the critic learns from; None: all."""
 
     def take(self, index: Tensor) -> Experience:
         """Some of the samples."""
@@ -35,6 +39,8 @@ class Experience:
             some(self.decisions, index),
             self.advantages[index],
             self.targets[index],
+            None if self.acted is None else self.acted[index],
+            None if self.judged is None else self.judged[index],
         )
 
     def parts(self, count: int, generator: torch.Generator) -> Iterator[Experience]:
@@ -83,10 +89,12 @@ def improve(
     losses: list[float] = []
     for epoch in range(settings.epochs):
         for part in experience.parts(settings.minibatches, generator):
-            judged = policy.judge(part.sight, part.decisions)
+            judged = policy.judge(part.sight, part.decisions, part.acted)
             objective = divergence = torch.zeros(())
             if policy.sizes.actions:
                 mask, decided = part.sight.mask, part.decisions.sample_log_prob
+                if part.acted is not None:
+                    mask = mask * part.acted.unsqueeze(-1)
                 ratio = (judged.sample_log_prob - decided) * mask
                 gain = part.advantages.unsqueeze(-1)
                 worth = objective_of(ratio, gain, settings.clip)
@@ -95,14 +103,16 @@ def improve(
             if policy.sizes.choices:
                 ratio = judged.choice_log_prob - part.decisions.choice_log_prob
                 worth = objective_of(ratio, part.advantages, settings.clip)
-                objective = objective + worth.mean()
-                divergence = divergence + ppo.divergence(ratio.detach()).mean()
+                objective = objective + ppo.masked_mean(worth, part.acted)
+                away = ppo.divergence(ratio.detach())
+                divergence = divergence + ppo.masked_mean(away, part.acted)
             how.divergence = float(divergence)
             how.entropy = float(judged.entropy.detach())
             if how.divergence > settings.target_divergence:
                 return how
             how.epochs = epoch + 1
-            value_loss = (critic(part.sight, part.state) - part.targets).square().mean()
+            missed = (critic(part.sight, part.state) - part.targets).square()
+            value_loss = ppo.masked_mean(missed, part.judged)
             if epoch == 0:
                 losses.append(float(value_loss.detach()))
                 how.value_loss = sum(losses) / len(losses)

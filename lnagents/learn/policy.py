@@ -99,8 +99,14 @@ class Policy:
             state["log_deviation"] = state["log_deviation"].flatten()
         return {name: value.clone() for name, value in state.items()}
 
-    def judge(self, sight: Sight, decision: Decision) -> Judgement:
-        """How likely the actors, as they are now, find a decision of theirs; with gradients."""
+    def judge(self, sight: Sight, decision: Decision, weights: Tensor | None = None) -> Judgement:
+        """How likely the actors, as they are now, find a decision of theirs; with gradients.
+
+        Args:
+            sight: what they saw.
+            decision: what they decided then.
+            weights: [samples, agents], 0 for those whose entropy does not count; None: all do.
+        """
         copies = bool(self.sizes.copies)
         seen = sight.agents_first() if copies else sight
         sample_log_prob, choice_log_prob = decision.sample_log_prob, decision.choice_log_prob
@@ -111,7 +117,11 @@ class Policy:
                 mean = mean.transpose(0, 1)
                 deviation = deviation.transpose(0, 1)
             sample_log_prob = ppo.normal_log_prob(decision.sample, mean, deviation)
-            entropy = entropy + ppo.normal_entropy(deviation).mean()
+            of_rows = ppo.normal_entropy(deviation)
+            if weights is None or not copies:
+                entropy = entropy + of_rows.mean()
+            else:
+                entropy = entropy + ppo.masked_mean(of_rows.squeeze(-1).expand_as(weights), weights)
         if self.actor.choice is not None:
             odds = self.actor.choice(seen.rows, seen.whole, seen.mask, seen.allowed)
             if copies:
@@ -119,5 +129,5 @@ class Policy:
             choice_log_prob = odds.gather(-1, decision.choice.unsqueeze(-1)).squeeze(-1)
             # What cannot be chosen has no chance: 0 times minus infinity would be no number.
             finite = odds.masked_fill(sight.allowed == 0.0, 0.0)
-            entropy = entropy - (odds.exp() * finite).sum(-1).mean()
+            entropy = entropy - ppo.masked_mean((odds.exp() * finite).sum(-1), weights)
         return Judgement(sample_log_prob, choice_log_prob, entropy)

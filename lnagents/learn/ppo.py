@@ -49,16 +49,32 @@ def advantages(
     return estimates[::-1]
 
 
-def standardised(values: Tensor, dims: tuple[int, ...] = ()) -> Tensor:
+def standardised(
+    values: Tensor, dims: tuple[int, ...] = (), weights: Tensor | None = None
+) -> Tensor:
     """Mean 0 and standard deviation 1 over `dims` (all if none are given); zeros if all are equal.
 
     What is left when equal numbers are subtracted from each other does not count as a difference.
+
+    Args:
+        values: of any shape.
+        dims: over which they are made comparable.
+        weights: of the same shape, 1 for what counts, 0 for what does not and becomes 0; None: all
+            counts.
     """
     dims = dims or tuple(range(values.ndim))
-    centred = values - values.mean(dims, keepdim=True)
-    deviation = centred.square().mean(dims, keepdim=True).sqrt()
-    least = 1e-8 + 1e-6 * values.abs().mean(dims, keepdim=True)
-    return torch.where(deviation > least, centred / deviation.clamp(min=1e-8), 0.0)
+
+    def mean(of: Tensor) -> Tensor:
+        if weights is None:
+            return of.mean(dims, keepdim=True)
+        counted = weights.sum(dims, keepdim=True).clamp(min=1.0)
+        return (of * weights).sum(dims, keepdim=True) / counted
+
+    centred = values - mean(values)
+    deviation = mean(centred.square()).sqrt()
+    least = 1e-8 + 1e-6 * mean(values.abs())
+    scaled = torch.where(deviation > least, centred / deviation.clamp(min=1e-8), 0.0)
+    return scaled if weights is None else scaled * weights
 
 
 def normal_log_prob(sample: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
@@ -84,8 +100,10 @@ def divergence(log_ratio: Tensor) -> Tensor:
     return log_ratio.expm1() - log_ratio
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the entries whose mask is 1."""
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the entries whose mask is 1; None: over all."""
+    if mask is None:
+        return values.mean()
     return (values * mask).sum() / mask.sum().clamp(min=1.0)
 
 

@@ -17,9 +17,13 @@ from torch import Tensor
 
 from lnagents.learn.policy import Policy
 from lnagents.learn.samples import Decision, JointState, Noise, Sight, joined, some
-from lnagents.learn.task import Task, TaskShape
+from lnagents.learn.seats import Cast, Guest, learners
+from lnagents.learn.task import Actions, SeatArray, Seen, Task, TaskShape
 
 SeedArray: TypeAlias = NDArray[np.uint32]
+
+OTHERS = "others/"
+"""Before the names of measures of seats that are not the learner's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,21 +39,54 @@ class Rollout:
     rewards: Tensor
     """[steps, episodes, agents]."""
     measures: Mapping[str, NDArray[np.float64]]
-    """[steps, episodes] each: what the task measured."""
+    """[steps, episodes] or [steps, episodes, agents] each: what the task measured."""
+    learns: Tensor | None = None
+    """[episodes, agents], 1 for the learner's seats; on the others decisions are not what happened.
+    None: all are the learner's."""
+
+    @property
+    def counted(self) -> Tensor | None:
+        """[steps, episodes, agents], `learns` of every step."""
+        return None if self.learns is None else self.learns.expand_as(self.rewards)
+
+    def returns(self) -> tuple[float, float | None]:
+        """Sums of an episode's rewards: means over the learner's seats and over those of others."""
+        whole = self.rewards.sum(0)
+        if self.learns is None:
+            return float(whole.mean()), None
+        learns = self.learns > 0.0
+        return float(whole[learns].mean()), float(whole[~learns].mean())
 
     def means(self) -> dict[str, float]:
-        """Of what the task measured."""
-        return {name: float(values.mean()) for name, values in self.measures.items()}
+        """Of what the task measured, on the learner's seats and, as `others/…`, on the others."""
+        means = {}
+        learns = None if self.learns is None else self.learns.numpy() > 0.0
+        for name, values in self.measures.items():
+            if learns is None or values.ndim < 3:
+                means[name] = float(values.mean())
+            else:
+                means[name] = float(values[:, learns].mean())
+                means[OTHERS + name] = float(values[:, ~learns].mean())
+        return means
 
 
-def collect(task: Task, policy: Policy, seed: int, episodes: int) -> Rollout:
+def collect(
+    task: Task, policy: Policy, seed: int, episodes: int, cast: Cast | None = None
+) -> Rollout:
     """Live `episodes` episodes in every environment of `task`.
 
+    Args:
+        task: where.
+        policy: of the learner.
+        seed: of all that is drawn.
+        episodes: one after the other.
+        cast: who plays seats besides the learner; None: nobody but the task itself.
+
     Raises:
-        ValueError: the task's episodes have not the length that it says.
+        ValueError: the task's episodes have not the length that it says, or nobody learns in one.
     """
     seeds = episode_seeds(seed, episodes, range(task.shape.batch))
-    return side_by_side([live(task, policy, one) for one in seeds])
+    return side_by_side([live(task, policy, one, cast) for one in seeds])
 
 
 def episode_seeds(seed: int, episodes: int, environments: range) -> SeedArray:
@@ -77,14 +114,22 @@ def side_by_side(rollouts: Sequence[Rollout]) -> Rollout:
         measures={
             name: np.hstack([one.measures[name] for one in rollouts]) for name in first.measures
         },
+        learns=None
+        if all(one.learns is None for one in rollouts)
+        else torch.vstack(
+            [
+                torch.ones(one.rewards.shape[1:]) if one.learns is None else one.learns
+                for one in rollouts
+            ]
+        ),
     )
 
 
-def live(task: Task, policy: Policy, seeds: SeedArray) -> Rollout:
+def live(task: Task, policy: Policy, seeds: SeedArray, cast: Cast | None = None) -> Rollout:
     """One episode in every environment; `seeds` [environments, 2] are those of `episode_seeds`.
 
     Raises:
-        ValueError: the task's episodes have not the length that it says.
+        ValueError: the task's episodes have not the length that it says, or nobody learns in one.
     """
     algorithm, shape = policy.algorithm, task.shape
     noise = _noise(shape, seeds[:, 1].tolist())
@@ -94,13 +139,16 @@ def live(task: Task, policy: Policy, seeds: SeedArray) -> Rollout:
     rewards: list[Tensor] = []
     measures: list[Mapping[str, NDArray[np.float64]]] = []
     seen = task.reset(seeds[:, 0].tolist())
+    guests, learns = _seated(shape, seen, cast, seeds[:, 1].tolist())
     over = False
     while not over:
         sights.append(Sight.of(seen, algorithm))
         if algorithm.joint_state:
             states.append(JointState.of(seen))
-        decisions.append(_decide(policy, sights[-1], some(noise, len(rewards))))
-        result = task.step(decisions[-1].actions(sights[-1].mask))
+        now = some(noise, len(rewards))
+        decisions.append(_decide(policy, sights[-1], now))
+        actions = decisions[-1].actions(sights[-1].mask)
+        result = task.step(_with_guests(actions, guests, seen, now))
         rewards.append(torch.from_numpy(result.rewards))
         measures.append(result.measures)
         seen, over = result.seen, result.over
@@ -115,6 +163,7 @@ def live(task: Task, policy: Policy, seeds: SeedArray) -> Rollout:
         decisions=joined(torch.stack, decisions),
         rewards=torch.stack(rewards),
         measures={name: np.stack([one[name] for one in measures]) for name in measures[0]},
+        learns=None if learns is None else torch.from_numpy(learns.astype(np.float32)),
     )
 
 
@@ -124,10 +173,49 @@ def _noise(shape: TaskShape, seeds: Sequence[int]) -> Noise:
     return joined(lambda parts: torch.stack(parts, 1), drawn)
 
 
-def _decide(policy: Policy, sight: Sight, noise: Noise) -> Decision:
+def _decide(policy: Policy, sight: Sight, noise: Noise | None) -> Decision:
     """For as many environments at once as the settings say."""
     count, together = len(sight.mask), policy.settings.together
     if together is None or together >= count:
         return policy.decide(sight, noise)
     groups = [slice(begin, begin + together) for begin in range(0, count, together)]
-    return joined(torch.cat, [policy.decide(some(sight, one), some(noise, one)) for one in groups])
+    return joined(
+        torch.cat,
+        [
+            policy.decide(some(sight, one), None if noise is None else some(noise, one))
+            for one in groups
+        ],
+    )
+
+
+def _seated(
+    shape: TaskShape, seen: Seen, cast: Cast | None, seeds: Sequence[int]
+) -> tuple[Sequence[Guest], SeatArray | None]:
+    """The guests of an episode, and whose seats are the learner's; None: all are."""
+    if cast is None and seen.learns is None:
+        return (), None
+    free = np.ones((shape.batch, shape.agents), np.bool_) if seen.learns is None else seen.learns
+    guests = cast.guests(free, seeds) if cast is not None else ()
+    learns = learners(free, guests)
+    return guests, None if learns.all() else learns
+
+
+def _with_guests(own: Actions, guests: Sequence[Guest], seen: Seen, noise: Noise) -> Actions:
+    """The learner's actions, and on their seats those of the guests.
+
+    Where a guest sits, what the learner would have drawn is not used; so it draws with the same.
+    """
+    if not guests:
+        return own
+    rows, choice = own.rows.copy(), own.choice.copy()
+    for guest in guests:
+        places = guest.environments()
+        if not len(places):
+            continue
+        sight = Sight.of(seen.taken(places), guest.policy.algorithm)
+        drawn = some(noise, torch.from_numpy(places)) if guest.explores else None
+        theirs = _decide(guest.policy, sight, drawn).actions(sight.mask)
+        seats = guest.seats[places]
+        rows[places] = np.where(seats[..., None, None], theirs.rows, rows[places])
+        choice[places] = np.where(seats, theirs.choice, choice[places])
+    return Actions(rows, choice)

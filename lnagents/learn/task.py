@@ -9,8 +9,8 @@ vector as its observation, has no rows and everything in `whole`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lnagents.learn.experience import FloatArray
 
 ChoiceArray: TypeAlias = NDArray[np.int64]
+SeatArray: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,17 @@ class Seen:
     """[B, E], 1 for real rows, 0 for padding."""
     choice_mask: FloatArray
     """[B, N, choices], 1 for those that may be taken: at least one."""
+    learns: SeatArray | None = None
+    """[B, N], false where the task plays a seat itself, whatever it is told to do there; the same
+    for a whole episode, in which every environment has a learner. None: all seats learn."""
+
+    def taken(self, places: NDArray[np.intp]) -> Seen:
+        """The same of some environments, in this order."""
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        some: dict[str, Any] = {
+            name: None if array is None else array[places] for name, array in given.items()
+        }
+        return Seen(**some)
 
     @classmethod
     def blank(cls, shape: TaskShape) -> Seen:
@@ -121,7 +133,7 @@ class StepResult:
     over: bool
     """Whether the episodes have ended: all do at once, after `TaskShape.steps` steps."""
     measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    """[B] each: figures to be logged beside the rewards, means over agents."""
+    """Figures to be logged beside the rewards: [B, N], or [B] of an environment as a whole."""
 
 
 class Task(Protocol):

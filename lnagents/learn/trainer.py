@@ -18,6 +18,7 @@ from lnagents.learn.normaliser import ReturnNormaliser
 from lnagents.learn.policy import Policy
 from lnagents.learn.rollout import Rollout, collect
 from lnagents.learn.samples import mapped, some
+from lnagents.learn.seats import Cast
 from lnagents.learn.settings import AdvantageScale, TrainSettings
 from lnagents.learn.task import Task, TaskShape
 from lnagents.learn.team import TeamCritic
@@ -37,9 +38,11 @@ class TrainReport:
     iteration_steps: int
     """The part of them in this iteration."""
     reward: float
-    """Mean over steps, environments and agents."""
+    """Mean over steps, environments and agents; of the learner's seats, as all that follows."""
     episode_return: float
     """Sum of an episode's rewards, mean over environments and agents."""
+    others_return: float | None
+    """The same of the seats that others played; None if there were none."""
     epochs: int
     """Passes over the experience that were begun."""
     divergence: float
@@ -67,13 +70,22 @@ class Trainer:
     torch threads), also across `save` and `load`.
     """
 
-    def __init__(self, task: Task, settings: TrainSettings, seed: int) -> None:
+    def __init__(
+        self, task: Task, settings: TrainSettings, seed: int, cast: Cast | None = None
+    ) -> None:
         """A fresh team.
+
+        Args:
+            task: what it is trained on.
+            settings: how.
+            seed: of all that is drawn.
+            cast: who plays seats besides the team; it is no part of the checkpoint.
 
         Raises:
             ValueError: the task does not offer what the algorithm looks at.
         """
         self.task = task
+        self._cast = cast
         self.settings = settings
         self.seed = seed
         self.iteration = 0
@@ -94,18 +106,20 @@ class Trainer:
         """Collect, then learn."""
         began = time.process_time()
         seeds = np.random.SeedSequence((self.seed, self.iteration)).generate_state(2).tolist()
-        rollout = collect(self.task, self.policy, seeds[0], self.settings.episodes)
+        rollout = collect(self.task, self.policy, seeds[0], self.settings.episodes, self._cast)
         collected = time.process_time()
         how, explained = self._learn(rollout, torch.Generator().manual_seed(seeds[1]))
         self.iteration += 1
         shape = self.task.shape
         steps = shape.steps * shape.batch * self.settings.episodes
+        episode_return, others_return = rollout.returns()
         return TrainReport(
             iteration=self.iteration,
             steps=self.iteration * steps,
             iteration_steps=steps,
-            reward=float(rollout.rewards.mean()),
-            episode_return=float(rollout.rewards.sum(0).mean()),
+            reward=episode_return / shape.steps,
+            episode_return=episode_return,
+            others_return=others_return,
             collect_seconds=collected - began,
             train_seconds=time.process_time() - collected,
             measures=rollout.means(),
@@ -129,16 +143,21 @@ class Trainer:
             )
         )
         returns = gains + values[:-1]
-        mean, mean_square = float(returns.mean()), float(returns.square().mean())
+        counted = rollout.counted
+        real = returns if counted is None else returns[counted > 0.0]
+        mean, mean_square = float(real.mean()), float(real.square().mean())
         self._normaliser.absorb(mean, mean_square, self._critic.last)
         targets = (returns - self._normaliser.mean) / self._normaliser.deviation
         places = (0, 1) if settings.advantages is AdvantageScale.AGENT else ()
+        learns = None if counted is None else _flat(counted)
         experience = Experience(
             sight=mapped(_of_steps, rollout.sight),
             state=None if rollout.state is None else mapped(_of_steps, rollout.state),
             decisions=mapped(_flat, rollout.decisions),
-            advantages=_flat(ppo.standardised(gains, places).float()),
+            advantages=_flat(ppo.standardised(gains, places, counted).float()),
             targets=_flat(targets.float()),
+            acted=learns,
+            judged=learns,
         )
         how = improve(
             self.policy,
@@ -148,8 +167,9 @@ class Trainer:
             generator,
             settings.entropy.at(progress),
         )
-        variance = float(returns.var(correction=0))
-        return how, 1.0 - float(gains.var(correction=0)) / variance if variance > 0.0 else 0.0
+        missed = gains if counted is None else gains[counted > 0.0]
+        variance = float(real.var(correction=0))
+        return how, 1.0 - float(missed.var(correction=0)) / variance if variance > 0.0 else 0.0
 
     def _values(self, rollout: Rollout) -> Tensor:
         """[steps + 1, episodes, agents], what the critic expects, in the rewards' unit."""
@@ -158,7 +178,11 @@ class Trainer:
         if self.iteration == 0:
             # The critic has seen nothing yet. With zeros the first steps would look better than
             # the last ones, whose rewards to come are cut off; a constant judges all alike.
-            mean = rewards.mean((0, 1)) / max(1.0 - discount, 1.0 / len(rewards))
+            mean = rewards.mean((0, 1))
+            counted = rollout.counted
+            if counted is not None:
+                mean = (rewards * counted).sum((0, 1)) / counted.sum((0, 1)).clamp(min=1.0)
+            mean = mean / max(1.0 - discount, 1.0 / len(rewards))
             values = mean.expand(len(rewards) + 1, *rewards.shape[1:]).clone()
         else:
             values = self._judged(rollout) * self._normaliser.deviation + self._normaliser.mean

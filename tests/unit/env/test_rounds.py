@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,7 @@ def test_arrays_equal_views_to_the_bit(mainnet_gossip: bool) -> None:
             fees=random_levels(rng, (agents, channels, 3)),
             preference=random_levels(rng, (agents, channels)) if number % 3 else None,
             reserved=random_levels(rng, (agents, channels)) * 0.2 if number % 2 else None,
+            decides=rng.integers(0, 2, agents).astype(np.int8) if number % 4 == 1 else None,
         )
         for world, rounds in zip(worlds, (fast, slow), strict=True):
             before = world.twin.policies()
@@ -98,6 +101,28 @@ def test_wrong_shapes_are_refused() -> None:
         rounds.act(ActionArrays(ActionArrays.zeros(4, channels).fees, preference=wrong))
     with pytest.raises(ValueError, match="reserved: the shape is"):
         rounds.act(ActionArrays(ActionArrays.zeros(4, channels).fees, reserved=wrong))
+
+
+@pytest.mark.parametrize("by_views", [False, True])
+def test_who_is_steered_from_elsewhere_keeps_what_it_has(by_views: bool) -> None:
+    world = small_world()
+    rounds: Rounds = ViewRounds(world, BOUNDS) if by_views else world.rounds(BOUNDS)
+    rounds.reset(0)
+    observe(rounds, 4, world.max_channels)
+    before = world.twin.policies()
+    actions = ActionArrays.zeros(4, world.max_channels)
+    actions.fees[:] = 1.0
+    actions.fees[2] = np.nan
+    wanted = np.full((4, world.max_channels), 0.5, np.float32)
+    decides = np.array([1, 1, 0, 1], np.int8)
+    rounds.act(replace(actions, preference=wanted, reserved=wanted, decides=decides))
+    own = world.book.edge[world.book.first[2] : world.book.first[3]]
+    assert np.array_equal(world.twin.policies()[own], before[own])
+    assert not world.preferences[own].any()
+    assert not world.reserved[own].any()
+    others = np.setdiff1d(world.book.edge, own)
+    assert (world.twin.policies()[others] != before[others]).any(1).all()
+    assert (world.preferences[others] == 0.5).all()
 
 
 def test_what_is_done_in_padding_does_not_matter() -> None:

@@ -56,7 +56,7 @@ class MatchTask:
 
     def _draw(self) -> Seen:
         drawn = [self._draw_one(random) for random in self._randoms]
-        names = [one.name for one in fields(Seen)]
+        names = [one.name for one in fields(Seen) if one.name != "learns"]
         return Seen(
             **{name: np.concatenate([getattr(one, name) for one in drawn]) for name in names}
         )
@@ -95,7 +95,7 @@ class MatchTask:
             self._seen,
             rewards.astype(np.float32),
             self._step == self.shape.steps,
-            {"reward": rewards.mean(1)},
+            {"reward": rewards},
         )
 
     def close(self) -> None:

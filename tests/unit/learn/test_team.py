@@ -191,9 +191,7 @@ def test_drawn_actions_follow_the_odds() -> None:
     task = MatchTask(batch=500, agents=1)
     policy = trained(task, AlgorithmName.IPPO, iterations=3).policy
     seen = begun(task, 1)
-    one = replace(
-        seen, **{f.name: np.repeat(getattr(seen, f.name)[:1], 500, 0) for f in fields(seen)}
-    )
+    one = seen.taken(np.zeros(500, np.intp))
     generator = torch.Generator().manual_seed(1)
     sight = Sight.of(one, policy.algorithm)
     drawn = [policy.decide(sight, Noise.drawn(task.shape, 500, generator)) for _ in range(40)]
