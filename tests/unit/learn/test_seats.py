@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from lnagents.learn.algorithms import AlgorithmName
 from lnagents.learn.policy import Policy
 from lnagents.learn.rollout import collect, episode_seeds, live, side_by_side
 from lnagents.learn.seats import Guest, learners
-from lnagents.learn.settings import AdvantageScale, AlgorithmName
+from lnagents.learn.settings import AdvantageScale
 from lnagents.learn.task import Actions, SeatArray, Seen, StepResult
 from lnagents.learn.trainer import Trainer
 from tests.unit.learn.tasks import MatchTask
