@@ -176,13 +176,37 @@ class RewardSection(StrictModel):
 
 
 class SellSection(StrictModel):
-    """The hint service and the pricer, to which the own Aperture connects."""
+    """The document service and the pricer, to which the own Aperture connects."""
 
     service_host: str = "127.0.0.1"
     service_port: Port
     pricer_host: str = "127.0.0.1"
     pricer_port: Port
     price_sat: Annotated[int, Field(ge=1, le=100_000)] = 2
+    """Of every product, or where learning begins."""
+    max_price_sat: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """If given, prices are learned from what they bring, between 1 sat and this."""
+    price_period_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """For which a price is tried."""
+    products: tuple[Literal["liquidity", "commitment", "route"], ...] = (
+        "liquidity",
+        "commitment",
+        "route",
+    )
+    """What is sold."""
+    bands: Annotated[int, Field(ge=1, le=1_000)] = 10
+    """Privacy: into how many parts of its capacity answers divide a channel."""
+    tell_bands: bool = False
+    """Whether hints name the part: what several questions would find out, for one."""
+    max_commitment_seconds: Positive = 3_600
+    """For how long fees can be promised. Until then, they are not raised."""
+
+    @model_validator(mode="after")
+    def _price_in_bounds(self) -> SellSection:
+        if self.max_price_sat is not None and self.price_sat > self.max_price_sat:
+            problem = f"{self.price_sat} is above max_price_sat {self.max_price_sat}"
+            raise ValueError(f"market.sell.price_sat: {problem}")
+        return self
 
 
 class SellerSection(StrictModel):
@@ -199,6 +223,8 @@ class BuySection(StrictModel):
     sellers: tuple[SellerSection, ...] = ()
     payment_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
     """For the payment of one hint; the payment that it is bought for waits as long."""
+    per_seller_per_day_msat: NonNegative | None = None
+    """The most to spend with one seller; without it, as much as with all."""
 
 
 class MarketSection(StrictModel):

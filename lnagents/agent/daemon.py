@@ -14,7 +14,7 @@ import structlog
 
 from lnagents.agent.actor import Actor, make_actor
 from lnagents.agent.candidates import RouteFinder
-from lnagents.agent.config import AgentConfig, Mode, load_config
+from lnagents.agent.config import AgentConfig, Mode, SellSection, load_config
 from lnagents.agent.control import Outcomes, serve_control, socket_path
 from lnagents.agent.hints import Advisor
 from lnagents.agent.ledger import PaymentRecord, PaymentState
@@ -23,14 +23,26 @@ from lnagents.agent.liquidity import Liquidity
 from lnagents.agent.metrics import serve_metrics
 from lnagents.agent.observer import Observer
 from lnagents.agent.payments import Payer
+from lnagents.agent.promises import FeePromises
 from lnagents.agent.rounds import Rounds
+from lnagents.agent.selling import Prices, make_seller
 from lnagents.agent.status import AgentStatus, ChannelStatus, CheckpointReport
 from lnagents.agent.store import Store
 from lnagents.lnd import LndClient, LndEndpoint
-from lnagents.market import Budget, HintBuyer, HintSeller, Sale, running_seller
+from lnagents.market import (
+    Budget,
+    Document,
+    DocumentBuyer,
+    FeeCommitment,
+    LiquidityHint,
+    Sale,
+    open_document,
+    running_seller,
+)
+from lnagents.market.paths import MAX_SECONDS
 from lnagents.model.errors import ConfigError, InvalidRequestError, LndError, StoreError
 from lnagents.model.graph import ChannelPolicy
-from lnagents.model.units import Msat, ShortChannelId
+from lnagents.model.units import Msat
 
 STORE_NAME = "agent.sqlite"
 LOCK_NAME = "lock"
@@ -65,6 +77,7 @@ class Daemon:
         socket_path(self.config.data_directory)
         self._outcomes = Outcomes()
         self._stepping = asyncio.Lock()
+        self._prices: Prices | None = None
 
     async def run(self) -> None:
         """Live until cancelled; then save everything and return by raising `CancelledError`.
@@ -96,8 +109,11 @@ class Daemon:
             store.sales.on_sale = self._on_sale
             actor = self._actor = await self._make_actor(store)
             stack.push_async_callback(actor.close)
+            self._promises = FeePromises(self._observer.own_policy)
+            self._promises.load(await _promised(store))
             self._rounds = Rounds(
                 client=client,
+                promises=self._promises,
                 store=store,
                 observer=self._observer,
                 actor=actor,
@@ -129,7 +145,7 @@ class Daemon:
                 if config.market.buy.sellers and not config.dry_run:
                     await self._start_buying(services, group)
                 if config.market.sell is not None and not config.dry_run:
-                    await self._start_selling(services)
+                    await self._start_selling(services, config.market.sell, group)
                 if config.metrics is not None:
                     await services.enter_async_context(
                         serve_metrics(self._status_now, config.metrics.listen)
@@ -185,29 +201,36 @@ class Daemon:
             max_fee_msat=limits.hint_per_purchase_msat,
             per_hour_msat=limits.hint_per_hour_msat,
             per_day_msat=limits.hint_per_day_msat,
+            per_seller_per_day_msat=self.config.market.buy.per_seller_per_day_msat,
         )
         buyer = await services.enter_async_context(
-            HintBuyer(self._client, self._payer, self._store.purchases, budget)
+            DocumentBuyer(self._client, self._payer, self._store.purchases, budget)
         )
         advisor = Advisor(buyer, self._liquidity, lambda: self.config, self._on_hint_decision)
         self._payer.advisor = advisor
         group.create_task(self._resume_purchases(buyer, advisor), name="purchases")
 
-    async def _resume_purchases(self, buyer: HintBuyer, advisor: Advisor) -> None:
+    async def _resume_purchases(self, buyer: DocumentBuyer, advisor: Advisor) -> None:
         while True:
             try:
-                for hint in await buyer.resume():
-                    advisor.learn(hint)
+                for document in await buyer.resume():
+                    if isinstance(document, LiquidityHint):
+                        advisor.learn(document)
                     self._totals.hints_bought += 1
             except StoreError as exc:
                 _log.warning("purchases_not_resumed", cause=str(exc))
             await asyncio.sleep(RESUME_PURCHASES_SECONDS)
 
-    async def _start_selling(self, services: contextlib.AsyncExitStack) -> None:
-        sell = self.config.market.sell
-        if sell is None:
-            return
-        seller = HintSeller(self._client, self._node, self._store.sales, self._price)
+    async def _start_selling(
+        self,
+        services: contextlib.AsyncExitStack,
+        sell: SellSection,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        prices = self._prices = Prices(sell)
+        seller = make_seller(
+            sell, self._client, self._node, self._store.sales, prices.book, self._promises
+        )
         await services.enter_async_context(
             running_seller(
                 seller,
@@ -217,10 +240,7 @@ class Daemon:
                 pricer_port=sell.pricer_port,
             )
         )
-
-    def _price(self, scid: ShortChannelId) -> int | None:
-        sell = self.config.market.sell
-        return None if sell is None else sell.price_sat
+        group.create_task(prices.learn(), name="prices")
 
     def _on_sale(self, sale: Sale) -> None:
         self._totals.hints_sold += 1
@@ -308,6 +328,8 @@ class Daemon:
         if key:
             raise ConfigError(str(self._path), f"{key}: cannot change while the agent runs")
         self.config = new
+        if self._prices is not None and new.market.sell is not None:
+            self._prices.reload(new.market.sell)
         self._liquidity.half_life_seconds = new.routing.liquidity_half_life_seconds
         self._finder.attempt_cost = new.routing.attempt_cost()
         _log.info("reloaded", dry_run=new.dry_run)
@@ -425,6 +447,17 @@ def _fixed_change(old: AgentConfig, new: AgentConfig) -> str:
 
     before, after = started_with(old), started_with(new)
     return next((key for key, value in before.items() if after[key] != value), "")
+
+
+async def _promised(store: Store) -> list[FeeCommitment]:
+    """The fee commitments that were sold and may still hold."""
+    now = time.time()
+    found = []
+    for answer in await store.sales.answers_since(now - MAX_SECONDS):
+        document: Document = open_document(answer)
+        if isinstance(document, FeeCommitment) and document.expires_at > now:
+            found.append(document)
+    return found
 
 
 @contextlib.contextmanager

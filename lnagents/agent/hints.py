@@ -20,7 +20,15 @@ from lnagents.agent.config import AgentConfig, BuySection
 from lnagents.agent.liquidity import Liquidity
 from lnagents.agent.store import HintRecord
 from lnagents.env import AttemptCost
-from lnagents.market import LIQUIDITY, Catalogue, HintBuyer, LiquidityHint, Seller
+from lnagents.market import (
+    Catalogue,
+    DocumentBuyer,
+    LiquidityHint,
+    LiquidityRequest,
+    Product,
+    Seller,
+    new_nonce,
+)
 from lnagents.model.errors import LnagentsError
 from lnagents.model.graph import Edge
 from lnagents.model.units import (
@@ -39,7 +47,7 @@ PRICE_SECONDS = 60.0
 """How long a catalogue's prices are taken for granted."""
 
 BUY_SECONDS = 15.0
-"""A purchase that takes longer is left to `HintBuyer.resume`; the payment goes on without it."""
+"""A purchase that takes longer is left to `resume` of the buyer; the payment goes on without it."""
 
 SILENCE_SECONDS = 30.0
 """A seller that failed is not asked again for so long."""
@@ -52,7 +60,7 @@ class Advisor:
 
     def __init__(
         self,
-        buyer: HintBuyer,
+        buyer: DocumentBuyer,
         liquidity: Liquidity,
         config: Callable[[], AgentConfig],
         record: Callable[[str, str, str, str], None],
@@ -150,15 +158,17 @@ class Advisor:
                 if price >= worth:
                     self._record(payment_hash, "skipped", asked, said)
                     return False
-                hint = await self._buyer.buy(
-                    seller, edge.scid, edge.source, amount, agreed_price_msat=price
+                request = LiquidityRequest(
+                    scid=edge.scid, source=edge.source, amount_msat=amount, nonce=new_nonce()
                 )
+                hint = await self._buyer.buy(seller, request, agreed_price_msat=price)
         except (LnagentsError, TimeoutError) as exc:
             cause = str(exc) or f"no hint within {BUY_SECONDS:.0f} s"
             self._silent_until[seller.key] = time.time() + SILENCE_SECONDS
             self._record(payment_hash, "skipped", asked, cause)
             _log.warning("hint_not_bought", seller=seller.url, asked=asked, cause=cause)
             return False
+        assert isinstance(hint, LiquidityHint)  # noqa: S101  (it answers the request)
         self.learn(hint)
         self._record(payment_hash, "bought", asked, f"{said}; answer {hint.probability:.0%}")
         return True
@@ -168,4 +178,4 @@ class Advisor:
         now = time.monotonic()
         if known is None or now - known[0] > PRICE_SECONDS:
             known = self._catalogues[seller.key] = (now, await self._buyer.catalogue(seller))
-        return known[1].price_msat(LIQUIDITY, scid)
+        return known[1].price_msat(Product.LIQUIDITY, scid)

@@ -13,6 +13,7 @@ from lnagents.agent.actor import Actor
 from lnagents.agent.config import AgentConfig
 from lnagents.agent.limits import FeeRequest, FeeVerdict, judge_fees
 from lnagents.agent.observer import Observer
+from lnagents.agent.promises import FeePromises
 from lnagents.agent.store import DecisionRecord, Store
 from lnagents.env import reward, reward_terms
 from lnagents.lnd import LndClient
@@ -34,6 +35,7 @@ class Rounds:
         store: Store,
         observer: Observer,
         actor: Actor,
+        promises: FeePromises,
         config: Callable[[], AgentConfig],
         number: int,
     ) -> None:
@@ -42,6 +44,7 @@ class Rounds:
         self._store = store
         self._observer = observer
         self._actor = actor
+        self._promises = promises
         self._config = config
         self.number = number
         self.paused = False
@@ -127,9 +130,16 @@ class Rounds:
             # Gossip counts whole seconds: the other nodes would never take this update over.
             self._note(subject, "refused", change, "the last update is not a second old")
             return
+        policy = self._promises.held(channel.scid, verdict.policy)
+        if policy != verdict.policy:
+            reason = f"{reason}; cut down to what is promised"
+            change = _change(channel.policy, policy)
+            if not change:
+                self._note(subject, "refused", wanted, "a fee commitment holds")
+                return
         await self._store.reserve_fee_update(request.channel_point, time.time())
         try:
-            await self._client.set_policy(request.channel_point, verdict.policy)
+            await self._client.set_policy(request.channel_point, policy)
         except LndError as exc:
             self._note(subject, "failed", change, str(exc))
             return

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from lnagents.agent.database import Database
 from lnagents.market.records import Purchase, PurchaseState, Sale, Seller
 from lnagents.model.errors import StoreError
-from lnagents.model.units import Msat, PaymentHash
+from lnagents.model.units import Msat, NodeKey, PaymentHash
 
 
 class PurchaseBook:
@@ -73,13 +73,14 @@ class PurchaseBook:
 
         return await self._database.read(work)
 
-    async def spent_msat(self, since: float) -> Msat:
-        """Prices of all that were created since and are paid or may still be."""
+    async def spent_msat(self, since: float, seller: NodeKey | None = None) -> Msat:
+        """Prices of all, or of one seller's, that were created since and are or may be paid."""
 
         def work(connection: sqlite3.Connection) -> Msat:
             query = """SELECT coalesce(sum(price_msat), 0) FROM purchases
-                WHERE created_at >= ? AND NOT (state = 'failed' AND preimage = x'')"""
-            return int(connection.execute(query, (since,)).fetchone()[0])
+                WHERE created_at >= ?1 AND NOT (state = 'failed' AND preimage = x'')
+                AND (?2 IS NULL OR seller_key = ?2)"""
+            return int(connection.execute(query, (since, seller)).fetchone()[0])
 
         return await self._database.read(work)
 
@@ -102,6 +103,15 @@ class SalesBook:
     async def find_sale(self, payment_hash: PaymentHash) -> Sale | None:
         """What was sold for this payment."""
         return await self._database.read(lambda connection: _find_sale(connection, payment_hash))
+
+    async def answers_since(self, since: float) -> tuple[bytes, ...]:
+        """The documents that were sold at or after `since` (Unix seconds)."""
+
+        def work(connection: sqlite3.Connection) -> tuple[bytes, ...]:
+            rows = connection.execute("SELECT answer FROM sales WHERE sold_at >= ?", (since,))
+            return tuple(row[0] for row in rows)
+
+        return await self._database.read(work)
 
     async def record_sale(self, sale: Sale) -> Sale:
         """Record `sale` unless its payment hash has one; returns the one that counts."""

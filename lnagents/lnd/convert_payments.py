@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from lnagents.lnd.stubs import lightning_pb2 as ln
 from lnagents.lnd.stubs import router_pb2 as router
 from lnagents.lnd.types import (
@@ -115,6 +117,30 @@ def failure_code(number: int) -> FailureCode:
         return FailureCode.UNKNOWN_FAILURE
 
 
+_CHANNEL_UPDATE = struct.Struct(">QIBBHQII")
+_HAS_MAXIMUM = 1
+
+
+def channel_update(message: ln.ChannelUpdate) -> bytes:
+    """The message as its node signed it (BOLT 7), without the type; empty if there is none."""
+    if not message.signature:
+        return b""
+    fixed = _CHANNEL_UPDATE.pack(
+        message.chan_id,
+        message.timestamp,
+        message.message_flags,
+        message.channel_flags,
+        message.time_lock_delta,
+        message.htlc_minimum_msat,
+        message.base_fee,
+        message.fee_rate,
+    )
+    # A field that the flags do not announce is not on the wire.
+    has_maximum = message.message_flags & _HAS_MAXIMUM
+    maximum = message.htlc_maximum_msat.to_bytes(8) if has_maximum else b""
+    return message.signature + message.chain_hash + fixed + maximum + message.extra_opaque_data
+
+
 def attempt(message: ln.HTLCAttempt) -> Attempt:
     """From SendToRouteV2, and from the attempts of a payment."""
     failure = None
@@ -123,6 +149,7 @@ def attempt(message: ln.HTLCAttempt) -> Attempt:
             code=failure_code(message.failure.code),
             source_index=message.failure.failure_source_index,
             policy_scid=message.failure.channel_update.chan_id,
+            policy_update=channel_update(message.failure.channel_update),
         )
     return Attempt(
         attempt_id=message.attempt_id,

@@ -1,11 +1,11 @@
-"""Buys hints: agrees on a price, pays, collects, verifies, and survives every crash in between.
+"""Buys documents: agrees on a price, pays, collects, verifies, and survives every crash in between.
 
 `l402-requests` runs the exchange (ask, 402, pay, ask again) with our wallet. What it lacks is a
 memory: in a crash it forgets macaroon and preimage. So a response hook, which runs before the
 client pays, checks and records the challenge, and the wallet records the preimage before it hands
-it over. The client's credentials and budgets live in memory only and are not used: a hint's token
-is good for one path anyway, and a budget must outlive the process. After a restart `resume()`
-presents the recorded token itself, as then there is nothing left to pay.
+it over. The client's credentials and budgets live in memory only and are not used: a token is good
+for one path anyway, and a budget must outlive the process. After a restart `resume()` presents the
+recorded token itself, as then there is nothing left to pay.
 """
 
 from __future__ import annotations
@@ -29,10 +29,17 @@ from l402_requests import (
     SpendingLog,
 )
 
-from lnagents.market.catalogue import LIQUIDITY, Catalogue, parse_catalogue
-from lnagents.market.hint import LiquidityHint, verify_hint
+from lnagents.market.budget import Budget
+from lnagents.market.catalogue import Catalogue, Quote, parse_catalogue, parse_quote
+from lnagents.market.documents import Document, verify_document
 from lnagents.market.l402 import Challenge, authorization, parse_challenge, parse_macaroon
-from lnagents.market.paths import CATALOGUE_PATH, LiquidityRequest, new_nonce, parse_path
+from lnagents.market.paths import (
+    CATALOGUE_PATH,
+    QUOTES_PREFIX,
+    LiquidityRequest,
+    Request,
+    parse_quoted,
+)
 from lnagents.market.records import (
     LightningPayer,
     Purchase,
@@ -44,9 +51,8 @@ from lnagents.market.transport import BoundedTransport
 from lnagents.market.wallet import LightningWallet
 from lnagents.model.errors import (
     ChallengeError,
-    HintInvalidError,
+    DocumentInvalidError,
     InvalidRequestError,
-    LimitExceededError,
     LnagentsError,
     MarketError,
     NotForSaleError,
@@ -60,7 +66,6 @@ from lnagents.model.payment import Invoice
 from lnagents.model.units import (
     MSAT_PER_SAT,
     Msat,
-    NodeKey,
     PaymentHash,
     ShortChannelId,
     format_msat,
@@ -72,12 +77,10 @@ EXCHANGE_SECONDS = 20.0
 COLLECT_SECONDS = 10.0
 """For which a seller that fails after it was paid is asked again; after that `resume()` has to."""
 MAX_ANSWER_BYTES = 262_144
-"""A hint has about 310 bytes, a catalogue about 180 for each channel."""
+"""A document has up to 4,096 bytes, a catalogue about 180 for each channel and product."""
 ABANDON_SECONDS = 86_400.0
-"""After which a hint that was paid and never delivered is given up."""
+"""After which a document that was paid and never delivered is given up."""
 
-_HOUR = 3_600.0
-_DAY = 86_400.0
 _SHOWN_CHARACTERS = 200
 
 _log = structlog.get_logger()
@@ -92,21 +95,6 @@ class BuyerNode(Protocol):
     async def channel(self, scid: ShortChannelId) -> Channel:
         """A channel of the graph; raises NotFoundError (GetChanInfo)."""
 
-    async def verify_message(self, message: bytes, signature: str) -> tuple[bool, NodeKey]:
-        """Which node signed (VerifyMessage)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """The most that is spent on hints; prices only, routing fees have their own limit."""
-
-    max_price_msat: Msat
-    """Of one hint."""
-    max_fee_msat: Msat
-    """In routing fees, for one hint."""
-    per_hour_msat: Msat
-    per_day_msat: Msat
-
 
 @dataclass(slots=True)
 class _Open:
@@ -114,6 +102,7 @@ class _Open:
 
     seller: Seller
     path: str
+    nonce: str
     agreed_msat: Msat
     purchase: Purchase | None = None
     """None until the challenge is recorded."""
@@ -131,8 +120,8 @@ class _NoCredentials(CredentialCache):
         return None
 
 
-class HintBuyer:
-    """Buys hints for one node. An async context manager; call `resume()` once at the start."""
+class DocumentBuyer:
+    """Buys for one node. An async context manager; call `resume()` once at the start."""
 
     def __init__(
         self,
@@ -167,7 +156,7 @@ class HintBuyer:
             event_hooks={"response": [self._on_answer]},
         )
 
-    async def __aenter__(self) -> HintBuyer:
+    async def __aenter__(self) -> DocumentBuyer:
         return self
 
     async def __aexit__(
@@ -185,60 +174,83 @@ class HintBuyer:
         Raises:
             MarketError: it does not answer, or not as this seller.
         """
-        try:
-            response = await self._plain.get(_url(seller, CATALOGUE_PATH))
-        except httpx.HTTPError as exc:
-            raise MarketError(f"{seller.url} does not answer: {_cause(exc)}") from exc
-        if response.status_code != httpx.codes.OK:
-            raise MarketError(f"{seller.url} has no catalogue: {_refusal(response)}")
-        catalogue = parse_catalogue(response.content)
+        catalogue = parse_catalogue(await self._free(seller, CATALOGUE_PATH, "catalogue"))
         if catalogue.seller != seller.key:
             raise MarketError(f"{seller.url} sells for {catalogue.seller}, not for {seller.key}")
         return catalogue
 
-    async def buy(
-        self,
-        seller: Seller,
-        scid: ShortChannelId,
-        source: NodeKey,
-        amount_msat: Msat,
-        *,
-        agreed_price_msat: Msat | None = None,
-    ) -> LiquidityHint:
-        """Buy one hint: can `source` send `amount_msat` over `scid` now?
-
-        `agreed_price_msat` is the most to pay; None takes the seller's present catalogue price.
-        If this call is interrupted after the challenge, `resume()` finds what it paid for.
+    async def quote(self, seller: Seller, request: Request) -> Quote:
+        """The price of `request`, for free; the seller holds it until the quote expires.
 
         Raises:
             NotForSaleError: the seller does not offer it.
-            PriceError: the invoice asks for more than was agreed; nothing was paid.
+            MarketError: it does not answer, or with a quote for something else.
+        """
+        asked = request.path()
+        quote = parse_quote(await self._free(seller, QUOTES_PREFIX + asked, "quote"))
+        try:
+            quoted, plain, mark = parse_quoted(quote.path)
+        except NotForSaleError as exc:
+            raise MarketError(f"{seller.url} made a quote that cannot be read: {exc}") from exc
+        if (quoted, plain) != (request, asked):
+            raise MarketError(f"{seller.url} made a quote for something else")
+        if mark is None or (mark.price_sat, mark.expires_at) != (quote.price_sat, quote.expires_at):
+            raise MarketError(f"{seller.url} made a quote that contradicts itself")
+        return quote
+
+    async def buy(
+        self,
+        seller: Seller,
+        request: Request,
+        *,
+        agreed_price_msat: Msat | None = None,
+        quote: Quote | None = None,
+    ) -> Document:
+        """Buy the answer to `request`.
+
+        Args:
+            seller: from whom.
+            request: the question; its nonce must be new.
+            agreed_price_msat: the most to pay. Without a quote it is taken for the present price.
+            quote: a quote of this seller for this request. If neither is given, one is asked for.
+
+        If this call is interrupted after the challenge, `resume()` finds what it paid for.
+
+        Raises:
+            NotForSaleError: the seller does not offer it, or its quote has expired.
+            PriceError: it costs more than was agreed or quoted; nothing was paid.
             ChallengeError: the 402 answer or its invoice is wrong; nothing was paid.
             LimitExceededError: the budget does not allow it; nothing was paid.
             PaymentError: the payment failed.
-            HintInvalidError: what was delivered is forged, stale, or about something else.
+            DocumentInvalidError: what was delivered is forged, stale, or about something else.
             TokenError: the seller took the payment and refuses the token.
             MarketError: the seller does not answer; if it was paid, `resume()` will ask it again.
             LndError, StoreError: the own node or store failed.
         """
-        await self._check_end(seller, scid, source)
-        if agreed_price_msat is None:
-            agreed_price_msat = (await self.catalogue(seller)).price_msat(LIQUIDITY, scid)
+        await self._check_competence(seller, request)
+        if quote is None and agreed_price_msat is None:
+            quote = await self.quote(seller, request)
+        path = request.path()
+        if quote is not None:
+            path = quote.path
             if agreed_price_msat is None:
-                raise NotForSaleError(f"{seller.url} offers no hint about channel {scid}")
-        path = LiquidityRequest(scid, source, amount_msat, new_nonce()).path()
-        state = self._open[path] = _Open(seller, path, agreed_price_msat)
+                agreed_price_msat = quote.price_msat
+            elif quote.price_msat > agreed_price_msat:
+                asked, agreed = format_msat(quote.price_msat), format_msat(agreed_price_msat)
+                raise PriceError(f"the quote asks for {asked}, {agreed} were agreed")
+        assert agreed_price_msat is not None  # noqa: S101  (one of both is given)
+        state = self._open[path] = _Open(seller, path, request.nonce, agreed_price_msat)
         try:
             response = await self._exchange(state)
             if state.purchase is None:
-                raise MarketError(f"{seller.url} sells nothing: {_refusal(response)}")
+                raise self._unsold(seller, quote, response)
             return await self._deliver(state.purchase, state.preimage, response)
         finally:
             del self._open[path]
             # The client's own log would keep every preimage in memory for ever.
             self._paying.spending_log = SpendingLog()
 
-    async def resume(self) -> tuple[LiquidityHint, ...]:
+    async def resume(self) -> tuple[Document, ...]:
         """Collect what was paid for before and not delivered yet; starts no payment.
 
         Call it at the start, and again from time to time. What fails for good is recorded and
@@ -254,9 +266,9 @@ class HintBuyer:
         waiting = [purchase for purchase in unfinished if purchase.path not in busy]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._complete(purchase)) for purchase in waiting]
-        return tuple(hint for task in tasks if (hint := task.result()) is not None)
+        return tuple(one for task in tasks if (one := task.result()) is not None)
 
-    async def _complete(self, purchase: Purchase) -> LiquidityHint | None:
+    async def _complete(self, purchase: Purchase) -> Document | None:
         try:
             return await self._collect(purchase)
         except StoreError:
@@ -265,7 +277,7 @@ class HintBuyer:
             _log.warning("purchase_not_completed", nonce=purchase.nonce, cause=str(exc))
             return None
 
-    async def _collect(self, purchase: Purchase) -> LiquidityHint:
+    async def _collect(self, purchase: Purchase) -> Document:
         preimage: bytes | None = purchase.preimage
         if purchase.state is PurchaseState.CHALLENGED:
             preimage = await self._payer.find_preimage(purchase.payment_hash)
@@ -277,14 +289,38 @@ class HintBuyer:
             raise await self._failed(purchase, MarketError("paid, but never delivered"))
         return await self._deliver(purchase, preimage, None)
 
-    async def _check_end(self, seller: Seller, scid: ShortChannelId, source: NodeKey) -> None:
+    async def _check_competence(self, seller: Seller, request: Request) -> None:
         """A node can vouch for its own channels only, so nothing else is worth buying."""
-        channel = await self._node.channel(scid)
+        if request.channel is None:
+            return
+        channel = await self._node.channel(request.channel)
         ends = (channel.node1, channel.node2)
-        for key in (seller.key, source):
-            if key not in ends:
-                name = format_short_channel_id(scid)
-                raise NotForSaleError(f"{key} is not an end of channel {name}")
+        needed = {seller.key}
+        if isinstance(request, LiquidityRequest):
+            needed.add(request.source)
+        for key in needed.difference(ends):
+            name = format_short_channel_id(request.channel)
+            raise NotForSaleError(f"{key} is not an end of channel {name}")
+
+    async def _free(self, seller: Seller, path: str, what: str) -> bytes:
+        """The body of what the seller tells for free."""
+        try:
+            response = await self._plain.get(_url(seller, path))
+        except httpx.HTTPError as exc:
+            raise MarketError(f"{seller.url} does not answer: {_cause(exc)}") from exc
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise NotForSaleError(f"{seller.url} has no {what}: {_refusal(response)}")
+        if response.status_code != httpx.codes.OK:
+            raise MarketError(f"{seller.url} has no {what}: {_refusal(response)}")
+        return response.content
+
+    def _unsold(
+        self, seller: Seller, quote: Quote | None, response: httpx.Response | None
+    ) -> MarketError:
+        """Why there was no challenge: Aperture says 500 whatever the pricer had against it."""
+        if quote is not None and quote.expires_at <= self._clock():
+            return NotForSaleError(f"the quote of {seller.url} has expired")
+        return MarketError(f"{seller.url} sells nothing: {_refusal(response)}")
 
     async def _exchange(self, state: _Open) -> httpx.Response | None:
         """Ask, pay, and ask again; None: it was paid, but then the seller did not answer."""
@@ -343,7 +379,7 @@ class HintBuyer:
             asked, agreed = format_msat(invoice.amount_msat), format_msat(state.agreed_msat)
             raise PriceError(f"the invoice asks for {asked}, {agreed} were agreed")
         purchase = Purchase(
-            nonce=state.path.rpartition("/")[2],
+            nonce=state.nonce,
             seller=state.seller,
             path=state.path,
             price_msat=invoice.amount_msat,
@@ -353,26 +389,9 @@ class HintBuyer:
             created_at=now,
         )
         async with self._spending:
-            await self._check_budget(purchase.price_msat, now)
+            await self._budget.check(self._recorder, state.seller.key, purchase.price_msat, now)
             await self._recorder.challenged(purchase)
         return purchase
-
-    async def _check_budget(self, price_msat: Msat, now: float) -> None:
-        if price_msat > self._budget.max_price_msat:
-            raise LimitExceededError(
-                f"a hint for {format_msat(price_msat)} is dearer than"
-                f" {format_msat(self._budget.max_price_msat)}"
-            )
-        for name, seconds, limit in (
-            ("hour", _HOUR, self._budget.per_hour_msat),
-            ("day", _DAY, self._budget.per_day_msat),
-        ):
-            spent = await self._recorder.spent_msat(now - seconds)
-            if spent + price_msat > limit:
-                raise LimitExceededError(
-                    f"{format_msat(spent)} of {format_msat(limit)} for hints are spent this {name},"
-                    f" and this one costs {format_msat(price_msat)}"
-                )
 
     async def _record_paid(self, payment_hash: PaymentHash, preimage: bytes) -> None:
         """Called by the wallet, before anybody else learns the preimage."""
@@ -386,27 +405,26 @@ class HintBuyer:
 
     async def _deliver(
         self, purchase: Purchase, preimage: bytes, response: httpx.Response | None
-    ) -> LiquidityHint:
-        """From the first answer to the paid token, None if there was none, to a verified hint."""
+    ) -> Document:
+        """From the first answer to the paid token, None if there was none, to the document."""
         if response is None or _is_temporary(response):
             response = await self._present(purchase, preimage)
         if response.status_code != httpx.codes.OK:
             kind = NotForSaleError if response.status_code == httpx.codes.NOT_FOUND else TokenError
             message = f"{purchase.seller.url} was paid and refuses: {_refusal(response)}"
             raise await self._failed(purchase, kind(message))
-        document = response.content
+        content = response.content
         try:
-            hint = await verify_hint(
-                self._node,
-                document,
+            document = verify_document(
+                content,
                 issuer=purchase.seller.key,
-                request=parse_path(purchase.path),
+                request=parse_quoted(purchase.path)[0],
                 now=self._clock(),
             )
-        except HintInvalidError as exc:
+        except DocumentInvalidError as exc:
             raise await self._failed(purchase, exc) from exc
-        await self._recorder.delivered(purchase.nonce, document)
-        return hint
+        await self._recorder.delivered(purchase.nonce, content)
+        return document
 
     async def _present(self, purchase: Purchase, preimage: bytes) -> httpx.Response:
         """Present the paid token until the seller answers with something definite."""

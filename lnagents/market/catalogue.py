@@ -1,4 +1,4 @@
-"""What a seller offers, as its free catalogue tells it in JSON."""
+"""What a seller tells for free, in JSON: its catalogue, and quotes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lnagents.market.paths import Product
 from lnagents.model.errors import MarketError
 from lnagents.model.units import (
     MSAT_PER_SAT,
@@ -15,18 +16,17 @@ from lnagents.model.units import (
     format_short_channel_id,
 )
 
-LIQUIDITY = "liquidity"
-
 
 class Offer(BaseModel):
-    """One product about one channel. Keys that a newer seller adds are passed over."""
+    """One product, about one channel if it is about any. Keys of newer sellers are passed over."""
 
     model_config = ConfigDict(frozen=True)
 
     product: str
-    channel: str
-    """`block x tx x output`."""
-    peer: NodeKey
+    """A `Product`, or something that a newer seller has."""
+    channel: str = ""
+    """`block x tx x output`; empty: about no certain one."""
+    peer: NodeKey = ""
     """The channel's other end."""
     price_sat: Annotated[int, Field(ge=1)]
 
@@ -40,16 +40,37 @@ class Catalogue(BaseModel):
     bands: Annotated[int, Field(ge=1)]
     """Into how many equal parts a channel's capacity is divided: answers tell no more."""
     valid_seconds: Annotated[float, Field(gt=0)]
-    """How long a hint holds."""
+    """How long hints and route quotes hold."""
+    max_seconds: Annotated[int, Field(ge=0)] = 0
+    """For how long promises can be bought."""
+    quote_seconds: Annotated[float, Field(ge=0)] = 0
+    """How long a quoted price holds; 0: this seller makes no quotes."""
     offers: tuple[Offer, ...]
 
-    def price_msat(self, product: str, scid: ShortChannelId) -> Msat | None:
+    def price_msat(self, product: Product, scid: ShortChannelId | None = None) -> Msat | None:
         """What `product` about channel `scid` costs now, in msat; None: not offered."""
-        channel = format_short_channel_id(scid)
+        channel = "" if scid is None else format_short_channel_id(scid)
         for offer in self.offers:
-            if (offer.product, offer.channel) == (product, channel):
+            if (offer.product, offer.channel) == (product.value, channel):
                 return offer.price_sat * MSAT_PER_SAT
         return None
+
+
+class Quote(BaseModel):
+    """A price that holds for a while, for one question."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    """What to buy to get this price: the question's path with the seller's mark at its end."""
+    price_sat: Annotated[int, Field(ge=1)]
+    expires_at: Annotated[int, Field(gt=0)]
+    """Unix seconds."""
+
+    @property
+    def price_msat(self) -> Msat:
+        """The price in msat."""
+        return self.price_sat * MSAT_PER_SAT
 
 
 def parse_catalogue(text: bytes) -> Catalogue:
@@ -61,6 +82,21 @@ def parse_catalogue(text: bytes) -> Catalogue:
     try:
         return Catalogue.model_validate_json(text)
     except ValidationError as exc:
-        problem = exc.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        raise MarketError(f"the seller's catalogue: {key}: {problem['msg']}") from exc
+        raise MarketError(f"the seller's catalogue: {_problem(exc)}") from exc
+
+
+def parse_quote(text: bytes) -> Quote:
+    """Read a quote.
+
+    Raises:
+        MarketError: it cannot be understood.
+    """
+    try:
+        return Quote.model_validate_json(text)
+    except ValidationError as exc:
+        raise MarketError(f"the seller's quote: {_problem(exc)}") from exc
+
+
+def _problem(exc: ValidationError) -> str:
+    problem = exc.errors(include_url=False)[0]
+    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"

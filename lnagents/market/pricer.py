@@ -13,7 +13,7 @@ import grpc
 import structlog
 from grpc import aio
 
-from lnagents.market.seller import HintSeller
+from lnagents.market.seller import DocumentSeller
 from lnagents.market.stubs import prices_pb2, prices_pb2_grpc
 from lnagents.model.errors import LndError, NotForSaleError, PortInUseError
 
@@ -27,7 +27,7 @@ _log = structlog.get_logger()
 class Pricer(prices_pb2_grpc.PricesServicer):
     """Aperture's `pricesrpc.Prices`, answered by a seller."""
 
-    def __init__(self, seller: HintSeller) -> None:
+    def __init__(self, seller: DocumentSeller) -> None:
         self._seller = seller
 
     async def GetPrice(  # noqa: N802  (the name of the rpc)
@@ -37,7 +37,7 @@ class Pricer(prices_pb2_grpc.PricesServicer):
     ) -> prices_pb2.GetPriceResponse:
         """The price of `request.path` in satoshi."""
         try:
-            price = await self._seller.quote(request.path)
+            price = await self._seller.price_sat(request.path)
         except NotForSaleError as exc:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(exc))
         except LndError as exc:
@@ -47,7 +47,7 @@ class Pricer(prices_pb2_grpc.PricesServicer):
 
 
 @contextlib.asynccontextmanager
-async def serve_prices(seller: HintSeller, host: str, port: int) -> AsyncIterator[None]:
+async def serve_prices(seller: DocumentSeller, host: str, port: int) -> AsyncIterator[None]:
     """Answer Aperture on `host:port` until the block ends.
 
     Raises:

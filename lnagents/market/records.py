@@ -44,7 +44,7 @@ class Purchase:
     """Chosen by the buyer, lower-case hex, part of the path; identifies the purchase."""
     seller: Seller
     path: str
-    """What is bought: product, scope and nonce (`lnagents.market.paths`)."""
+    """What is bought: product, scope, nonce, and the quote (`lnagents.market.paths`)."""
     price_msat: Msat
     """The invoice's amount, at most the agreed price."""
     macaroon: str
@@ -78,10 +78,11 @@ class PurchaseRecorder(Protocol):
     async def unfinished(self) -> tuple[Purchase, ...]:
         """All that are CHALLENGED or PAID, oldest first."""
 
-    async def spent_msat(self, since: float) -> Msat:
+    async def spent_msat(self, since: float, seller: NodeKey | None = None) -> Msat:
         """Sum of `price_msat` of all purchases created at or after `since` (Unix seconds).
 
-        A purchase counts unless it FAILED without a preimage: one that may still be paid is spent.
+        With `seller` only of those with it. A purchase counts unless it FAILED without a preimage:
+        one that may still be paid is spent.
         """
 
 

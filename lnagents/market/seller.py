@@ -1,24 +1,36 @@
-"""Answers questions about the own channels, each paid token once.
+"""Answers questions about the own node, each paid token once.
 
 Behind Aperture a token is bound to its path, but good for any number of requests, for ever. So the
-seller makes the one sale that a payment is good for: the first request gets a fresh hint, every
-repetition the very same bytes, which a buyer needs who crashed after paying. It trusts nothing that
-Aperture says, but asks its own node whether the token's invoice was settled.
+seller makes the one sale that a payment is good for: the first request gets a fresh document, every
+repetition the very same bytes, which a buyer needs who crashed after paying, until the token has
+expired. It trusts nothing that Aperture says, but asks its own node whether the token's invoice was
+settled, and for how much.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from lnagents.lnd import InvoiceState, InvoiceStatus
-from lnagents.market.catalogue import LIQUIDITY, Catalogue, Offer
-from lnagents.market.hint import LiquidityHint, sign_hint
+from lnagents.market.catalogue import Catalogue, Offer, Quote
+from lnagents.market.documents import sign_document
+from lnagents.market.issuers import (
+    CommitmentIssuer,
+    FeeKeeper,
+    Header,
+    Issuer,
+    LiquidityIssuer,
+    RouteIssuer,
+    RouteNode,
+)
 from lnagents.market.l402 import TokenIdentity
-from lnagents.market.paths import LiquidityRequest, parse_path
+from lnagents.market.paths import Product, QuoteMark, Request, parse_quoted, quoted_path
+from lnagents.market.prices import PriceBook
 from lnagents.market.records import Sale, SalesRecorder
+from lnagents.market.seals import Seals
 from lnagents.model.errors import NotForSaleError, NotFoundError, TokenError
 from lnagents.model.graph import LocalChannel
 from lnagents.model.units import (
@@ -30,12 +42,8 @@ from lnagents.model.units import (
     format_short_channel_id,
 )
 
-PriceOf: TypeAlias = Callable[[ShortChannelId], "int | None"]
-"""What one hint about an own channel costs now, in satoshi; None refuses to sell."""
-
 CHANNELS_HELD_SECONDS = 1.0
 """For how long the list of own channels answers those who have not paid."""
-
 
 APERTURE_MEMO = "L402"
 """Description of every invoice that Aperture makes (0.5.0, aperture.go)."""
@@ -60,48 +68,48 @@ class SellerSettings:
 
     bands: int = 10
     """Privacy: answers depend on the balance only by which of so many equal parts of the capacity
-    it lies in, however many questions somebody pays for."""
+    it lies in, and tell probabilities of routes in as many steps, however many questions somebody
+    pays for."""
+    tell_bands: bool = False
+    """Whether a hint names the part itself: what several questions would find out, for one."""
     valid_seconds: float = 60.0
-    minimum_price_sat: int = 1
-    """No hint is sold for less. Never 0: Aperture lets a price of 0 pass for free."""
+    """How long hints and route quotes hold."""
+    max_commitment_seconds: int = 3_600
+    """For how long a promise can be bought."""
+    quote_seconds: int = 60
+    """How long a quoted price holds."""
+    token_seconds: float = 86_400.0
+    """How long after its payment a token is good, also for the same answer again."""
 
     def __post_init__(self) -> None:
-        if self.bands < 1 or self.valid_seconds <= 0 or self.minimum_price_sat < 1:
+        numbers = (self.bands, self.max_commitment_seconds, self.quote_seconds)
+        if min(numbers) < 1 or min(self.valid_seconds, self.token_seconds) <= 0:
             raise ValueError(f"{self} has a value that is too small")
 
 
-def passing_probability(amount: Msat, available: Msat, capacity: Msat, bands: int) -> float:
-    """Probability that `amount` is at most what is available, to one who knows the band only.
-
-    The capacity is divided into `bands` equal parts; within its part `available` may be anywhere
-    with equal probability. All amounts in msat.
-    """
-    width = max(1, capacity // bands)
-    low = available // width * width
-    if amount <= low:
-        return 1.0
-    return max(0.0, (low + width - amount) / width)
-
-
-class HintSeller:
-    """Prices and answers questions about the public channels of the node `key`."""
+class DocumentSeller:
+    """Prices and answers questions, for the node `key`."""
 
     def __init__(
         self,
         node: SellerNode,
         key: NodeKey,
         sales: SalesRecorder,
-        price: PriceOf,
+        prices: PriceBook,
+        issuers: Sequence[Issuer],
         settings: SellerSettings | None = None,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """What has a price and an issuer is sold; `standard_issuers` makes those there are."""
         self._node = node
         self._key = key
         self._sales = sales
-        self._price = price
+        self._prices = prices
+        self._issuers = {issuer.product: issuer for issuer in issuers}
         self._settings = settings or SellerSettings()
         self._clock = clock
+        self._seals = Seals(node)
         self._sequence = 0
         self._channels: dict[ShortChannelId, LocalChannel] = {}
         self._channels_at = float("-inf")
@@ -112,50 +120,81 @@ class HintSeller:
         Raises:
             LndError: the node did not tell its channels.
         """
-        offers = []
-        for channel in (await self._known_channels()).values():
-            price = self._price_of(channel.scid)
-            if price is not None:
-                name = format_short_channel_id(channel.scid)
-                offers.append(
-                    Offer(product=LIQUIDITY, channel=name, peer=channel.peer, price_sat=price)
-                )
+        channels = await self._known_channels()
+        settings = self._settings
         return Catalogue(
             seller=self._key,
-            bands=self._settings.bands,
-            valid_seconds=self._settings.valid_seconds,
-            offers=tuple(offers),
+            bands=settings.bands,
+            valid_seconds=settings.valid_seconds,
+            max_seconds=settings.max_commitment_seconds,
+            quote_seconds=settings.quote_seconds,
+            offers=tuple(
+                offer for product in self._issuers for offer in self._offers(product, channels)
+            ),
         )
 
-    async def quote(self, path: str) -> int:
-        """What `path` costs now, in satoshi, at least 1.
+    def _offers(
+        self, product: Product, channels: dict[ShortChannelId, LocalChannel]
+    ) -> list[Offer]:
+        if product is Product.ROUTE:
+            price = self._prices.price_sat(product)
+            return [] if price is None else [Offer(product=product.value, price_sat=price)]
+        return [
+            Offer(
+                product=product.value,
+                channel=format_short_channel_id(scid),
+                peer=channel.peer,
+                price_sat=price,
+            )
+            for scid, channel in channels.items()
+            if (price := self._prices.price_sat(product, scid)) is not None
+        ]
+
+    async def quote(self, path: str) -> Quote:
+        """A price for the question `path` that holds for a while.
 
         Raises:
             NotForSaleError: there is nothing to buy.
-            LndError: the node did not tell its channels.
+            LndError: the node did not answer.
         """
-        request = parse_path(path)
-        self._channel_of(request, await self._known_channels())
-        price = self._price_of(request.scid)
-        if price is None:
-            raise NotForSaleError(f"no hints about {format_short_channel_id(request.scid)} now")
-        return price
+        request, plain, mark = parse_quoted(path)
+        if mark is not None:
+            raise NotForSaleError("a quote for a quote is not made")
+        price = await self._present_price(request)
+        expires_at = int(self._clock()) + self._settings.quote_seconds
+        mark = await self._seals.mark(plain, price, expires_at)
+        return Quote(path=quoted_path(plain, mark), price_sat=price, expires_at=expires_at)
+
+    async def price_sat(self, path: str) -> int:
+        """What `path` costs now, at least 1 satoshi: as quoted if it carries a quote.
+
+        Raises:
+            NotForSaleError: there is nothing to buy, or the quote is foreign or has expired.
+            LndError: the node did not answer.
+        """
+        request, plain, mark = parse_quoted(path)
+        if mark is None:
+            return await self._present_price(request)
+        await self._check_seal(plain, mark)
+        if mark.expires_at <= self._clock():
+            raise NotForSaleError("the quote has expired")
+        await self._issuer(request).check(request, await self._known_channels())
+        return mark.price_sat
 
     async def answer(self, path: str, token: TokenIdentity) -> bytes:
         """The signed document that `token` has bought.
 
         Raises:
             NotForSaleError: there is nothing to buy under `path`, or not any more.
-            TokenError: the token was not paid for, or has bought something else.
+            TokenError: the token was not paid for, has bought something else, or has expired.
             StoreError: the sale could not be recorded, so nothing was handed out.
             LndError: the node did not answer.
         """
-        request = parse_path(path)
+        request, plain, mark = parse_quoted(path)
         sale = await self._sales.find_sale(token.payment_hash)
         if sale is None:
-            paid_msat = await self._paid_msat(token)
-            channel = self._channel_of(request, await self._fresh_channels())
-            document = await sign_hint(self._node, self._hint(request, channel))
+            paid_msat = await self._paid_msat(token, plain, mark)
+            document = await self._document(request)
             sale = await self._sales.record_sale(
                 Sale(
                     payment_hash=token.payment_hash,
@@ -166,61 +205,73 @@ class HintSeller:
                     sold_at=self._clock(),
                 )
             )
+            if sale.answer == document:  # else another request was faster
+                self._prices.sold(request.product, paid_msat)
         if (sale.path, sale.token_id) != (path, token.token_id):
             raise TokenError("the token has bought something else")
+        self._check_age(sale.sold_at)
         return sale.answer
 
-    async def _paid_msat(self, token: TokenIdentity) -> Msat:
+    async def _present_price(self, request: Request) -> int:
+        price = self._prices.price_sat(request.product, request.channel)
+        if price is None:
+            raise NotForSaleError(f"no {request.product.value} is sold now")
+        await self._issuer(request).check(request, await self._known_channels())
+        self._prices.asked(request)
+        return price
+
+    async def _paid_msat(self, token: TokenIdentity, plain: str, mark: QuoteMark | None) -> Msat:
+        """What the token's payment brought in.
+
+        Raises:
+            TokenError: no settled invoice that Aperture made for a token stands behind it, or one
+                for too little, or it is too old.
+        """
         try:
             invoice = await self._node.lookup_invoice(token.payment_hash)
         except NotFoundError as exc:
-            raise TokenError("the token belongs to no invoice of this node") from exc
+            raise TokenError("no invoice of this node stands behind the token") from exc
         if invoice.description != APERTURE_MEMO:
             raise TokenError("the token's invoice was not made for a token")
         if invoice.status is not InvoiceStatus.SETTLED:
             raise TokenError("the token's invoice is not paid")
-        if invoice.paid_msat < self._settings.minimum_price_sat * MSAT_PER_SAT:
-            raise TokenError("the token's invoice is for less than a hint costs")
+        least_sat = self._prices.minimum_sat
+        if mark is not None:
+            await self._check_seal(plain, mark)
+            least_sat = mark.price_sat
+        if invoice.paid_msat < least_sat * MSAT_PER_SAT:
+            raise TokenError("the token's invoice is for less than this costs")
+        if invoice.settled_at is not None:
+            self._check_age(invoice.settled_at)
         return invoice.paid_msat
 
-    def _hint(self, request: LiquidityRequest, channel: LocalChannel) -> LiquidityHint:
+    def _check_age(self, since: float) -> None:
+        if self._clock() > since + self._settings.token_seconds:
+            raise TokenError("the token has expired")
+
+    async def _check_seal(self, plain: str, mark: QuoteMark) -> None:
+        if not await self._seals.is_own(plain, mark):
+            raise NotForSaleError("the quote is not of this seller, or for something else")
+
+    async def _document(self, request: Request) -> bytes:
+        issuer = self._issuer(request)
+        channels = await self._fresh_channels()
         now = self._clock()
-        if not channel.active:
-            probability = 0.0
-        else:
-            available = (
-                channel.spendable_msat if request.source == self._key else channel.receivable_msat
-            )
-            probability = passing_probability(
-                request.amount_msat, available, channel.capacity_msat, self._settings.bands
-            )
         # Nanoseconds grow across restarts without a counter on disk.
         self._sequence = max(self._sequence + 1, round(now * 1_000_000_000))
-        return LiquidityHint(
+        header = Header(
             issuer=self._key,
-            scid=request.scid,
-            source=request.source,
-            amount_msat=request.amount_msat,
-            probability=probability,
             issued_at=now,
-            expires_at=now + self._settings.valid_seconds,
+            expires_at=now + issuer.seconds(request),
             sequence=self._sequence,
         )
+        return await sign_document(self._node, await issuer.issue(request, channels, header))
 
-    def _channel_of(
-        self, request: LiquidityRequest, channels: dict[ShortChannelId, LocalChannel]
-    ) -> LocalChannel:
-        channel = channels.get(request.scid)
-        name = format_short_channel_id(request.scid)
-        if channel is None:
-            raise NotForSaleError(f"{name} is not a public channel of this node")
-        if request.source not in (self._key, channel.peer):
-            raise NotForSaleError(f"{request.source} is not an end of {name}")
-        return channel
-
-    def _price_of(self, scid: ShortChannelId) -> int | None:
-        price = self._price(scid)
-        return None if price is None else max(price, self._settings.minimum_price_sat)
+    def _issuer(self, request: Request) -> Issuer:
+        issuer = self._issuers.get(request.product)
+        if issuer is None:
+            raise NotForSaleError(f"no {request.product.value} is sold here")
+        return issuer
 
     async def _known_channels(self) -> dict[ShortChannelId, LocalChannel]:
         if self._clock() - self._channels_at >= CHANNELS_HELD_SECONDS:
@@ -232,3 +283,21 @@ class HintSeller:
         self._channels = {channel.scid: channel for channel in channels if not channel.private}
         self._channels_at = self._clock()
         return self._channels
+
+
+def standard_issuers(
+    key: NodeKey,
+    settings: SellerSettings,
+    *,
+    router: RouteNode | None = None,
+    keeper: FeeKeeper | None = None,
+) -> list[Issuer]:
+    """Issuers of hints; of route quotes with a `router`; of commitments with a `keeper` of fees."""
+    issuers: list[Issuer] = [
+        LiquidityIssuer(key, settings.valid_seconds, settings.bands, settings.tell_bands)
+    ]
+    if keeper is not None:
+        issuers.append(CommitmentIssuer(keeper, settings.max_commitment_seconds))
+    if router is not None:
+        issuers.append(RouteIssuer(router, key, settings.valid_seconds, settings.bands))
+    return issuers

@@ -1,8 +1,8 @@
 """The seller's HTTP service, the upstream of its Aperture, and the running of both its servers.
 
-Aperture forwards `/v1/hints/` only with a token that it has checked, and everything else as it
-comes. Nobody else is meant to reach this service: it listens where it is told, which should be the
-loopback device or a network that only Aperture is on.
+Aperture forwards what costs money (`PAID_PREFIXES`) only with a token that it has checked, and
+everything else as it comes. Nobody else is meant to reach this service: it listens where it is
+told, which should be the loopback device or a network that only Aperture is on.
 """
 
 from __future__ import annotations
@@ -24,9 +24,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lnagents.market.l402 import parse_authorization
-from lnagents.market.paths import CATALOGUE_PATH, LIQUIDITY_PREFIX, MAX_PATH_LENGTH
+from lnagents.market.paths import (
+    CATALOGUE_PATH,
+    MAX_PATH_LENGTH,
+    PAID_PREFIXES,
+    QUOTES_PREFIX,
+)
 from lnagents.market.pricer import serve_prices
-from lnagents.market.seller import HintSeller
+from lnagents.market.seller import DocumentSeller
 from lnagents.model.errors import (
     LndError,
     MarketError,
@@ -54,26 +59,39 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
 """What each failure becomes; a buyer who has paid asks again only after 503."""
 
 
-def create_app(seller: HintSeller) -> Starlette:
-    """The ASGI application: the free catalogue, and the hints behind Aperture."""
+def create_app(seller: DocumentSeller) -> Starlette:
+    """The ASGI application: catalogue and quotes for free, and the documents behind Aperture."""
 
     async def catalogue(request: Request) -> Response:
         async with asyncio.timeout(ANSWER_SECONDS):
             offers = await seller.catalogue()
         return Response(offers.model_dump_json(), media_type="application/json")
 
-    async def hint(request: Request) -> Response:
+    async def quote(request: Request) -> Response:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            made = await seller.quote(request.url.path.removeprefix(QUOTES_PREFIX))
+        return Response(
+            made.model_dump_json(),
+            media_type="application/json",
+            headers={"cache-control": "private, no-store"},
+        )
+
+    async def document(request: Request) -> Response:
         async with asyncio.timeout(ANSWER_SECONDS):
             token = parse_authorization(request.headers.getlist("authorization"))
-            document = await seller.answer(request.url.path, token)
+            signed = await seller.answer(request.url.path, token)
         return Response(
-            document, media_type=DOCUMENT_TYPE, headers={"cache-control": "private, no-store"}
+            signed, media_type=DOCUMENT_TYPE, headers={"cache-control": "private, no-store"}
         )
 
     return Starlette(
         routes=[
             Route(CATALOGUE_PATH, catalogue, methods=["GET"]),
-            Route(LIQUIDITY_PREFIX + "{scope:path}", hint, methods=["GET"]),
+            Route(QUOTES_PREFIX + "{scope:path}", quote, methods=["GET"]),
+            *(
+                Route(prefix + "{scope:path}", document, methods=["GET"])
+                for prefix in PAID_PREFIXES
+            ),
         ],
         middleware=[Middleware(_Limits)],
         exception_handlers={
@@ -85,14 +103,14 @@ def create_app(seller: HintSeller) -> Starlette:
 
 @contextlib.asynccontextmanager
 async def running_seller(
-    seller: HintSeller,
+    seller: DocumentSeller,
     *,
     service_host: str,
     service_port: int,
     pricer_host: str,
     pricer_port: int,
 ) -> AsyncIterator[None]:
-    """Serve hints and prices until the block ends.
+    """Serve documents and prices until the block ends.
 
     Raises:
         PortInUseError: another program listens there.
@@ -107,7 +125,7 @@ async def running_seller(
     )
     server = _Server(config)
     async with serve_prices(seller, pricer_host, pricer_port):
-        serving = asyncio.create_task(server.serve(sockets=[listener]), name="hint service")
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name="document service")
         try:
             yield
         finally:
@@ -133,7 +151,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as exc:
         listener.close()
-        raise PortInUseError(f"the hint service cannot listen on {host}:{port}: {exc}") from exc
+        raise PortInUseError(f"the document service cannot listen on {host}:{port}: {exc}") from exc
     return listener
 
 
@@ -151,7 +169,7 @@ class _Limits:
 
 
 def _excess(scope: Scope) -> Response | None:
-    if len(scope["path"]) > MAX_PATH_LENGTH:
+    if len(scope["path"]) > len(QUOTES_PREFIX) + MAX_PATH_LENGTH:
         return _json(414, "too_long", f"the path has more than {MAX_PATH_LENGTH} characters")
     headers = dict(scope["headers"])
     if headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers:
@@ -174,7 +192,7 @@ def _error(status: int, name: str) -> Callable[[Request, Exception], Coroutine[A
         if isinstance(exc, MarketError):
             return _json(status, name, str(exc))
         # Why the own node or store failed is no buyer's business.
-        _log.warning("hint_not_delivered", path=request.url.path, cause=repr(exc))
+        _log.warning("request_not_answered", path=request.url.path, cause=repr(exc))
         return _json(status, name, "not available now, ask again")
 
     return handle

@@ -1,4 +1,4 @@
-"""HTTP towards a stranger: no answer may be larger or take longer than what a hint needs."""
+"""HTTP towards a stranger: no answer may be larger or take longer than what a document needs."""
 
 from __future__ import annotations
 

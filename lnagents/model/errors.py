@@ -22,7 +22,7 @@ LnagentsError
 │   ├── NotForSaleError        nothing is sold under this path, or not any more
 │   ├── ChallengeError         a 402 answer that cannot be understood
 │   ├── PriceError             the invoice costs more than the buyer agreed to
-│   ├── HintInvalidError       a bad signature, scope or age
+│   ├── DocumentInvalidError   a bad signature, scope or age
 │   └── TokenError             a token that was used, altered or made for something else
 ├── StoreError                 an agent's database
 ├── CheckpointError            a checkpoint that does not fit this code or configuration
@@ -129,8 +129,8 @@ class PriceError(MarketError):
     """The invoice costs more than the buyer agreed to."""
 
 
-class HintInvalidError(MarketError):
-    """A hint has a bad signature, scope or age."""
+class DocumentInvalidError(MarketError):
+    """A document has a bad signature, scope, form or age."""
 
 
 class TokenError(MarketError):

@@ -116,6 +116,9 @@ class AttemptFailure:
     """Index on the route of the node that refused: 0 is the sender, 1 the first hop's target."""
     policy_scid: ShortChannelId = 0
     """The channel of the policy that came along with the failure, 0 if none did."""
+    policy_update: bytes = field(default=b"", repr=False, compare=False)
+    """That policy's whole `channel_update` (BOLT 7) without the message's type, as its node signed
+    it; empty if none came along. It is evidence of what the node announced."""
 
 
 @dataclass(frozen=True, slots=True)

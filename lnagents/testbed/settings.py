@@ -16,7 +16,7 @@ from lnagents.model.topology import PolicySpec, Profile, Topology
 
 SERVICE_NAME = "hints"
 """Aperture's name for what sellers sell; it stands in the tokens' caveats."""
-PAID_PATHS = "^/v1/hints/.*$"
+PAID_PATHS = "^/v1/(hints|commitments|routes|passes)/.*$"
 """Paths that Aperture asks money for; all others of the service are free."""
 FREE_SERVICE_NAME = "free"
 

@@ -91,7 +91,7 @@ async def test_without_budget_nothing_is_bought(testbed: Testbed, make_agent: Ma
         " AND verdict IN ('bought', 'skipped')"
     )[0]
     assert verdict == "skipped"
-    assert "for hints" in reason
+    assert "for documents" in reason
 
 
 async def test_a_seller_that_is_gone_delays_no_payment_for_good(

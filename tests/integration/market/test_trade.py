@@ -5,29 +5,42 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
 import pytest
+from coincurve import PrivateKey
 
 from lnagents.agent.store import Store
 from lnagents.lnd import InvoiceState, LndClient
 from lnagents.market import (
     Budget,
-    HintBuyer,
-    HintSeller,
+    CommitmentRequest,
+    Document,
+    DocumentBuyer,
+    DocumentSeller,
+    FeeCommitment,
     LiquidityHint,
     LiquidityRequest,
+    PriceBook,
+    Product,
     Purchase,
+    Request,
+    RouteQuote,
+    RouteRequest,
     Seller,
+    SellerSettings,
+    new_nonce,
     running_seller,
-    verify_hint,
+    standard_issuers,
+    verify_document,
 )
+from lnagents.market.documents.signature import signed_by
 from lnagents.market.l402 import authorization
-from lnagents.market.paths import new_nonce, parse_path
+from lnagents.market.paths import parse_quoted
 from lnagents.model.errors import (
-    HintInvalidError,
+    DocumentInvalidError,
     MarketError,
     NotForSaleError,
     PaymentError,
@@ -35,7 +48,7 @@ from lnagents.model.errors import (
 )
 from lnagents.model.graph import LocalChannel
 from lnagents.model.payment import PaymentStatus
-from lnagents.model.units import Msat, NodeKey, PaymentHash
+from lnagents.model.units import Msat, NodeKey, PaymentHash, Ppm, ShortChannelId
 from lnagents.testbed import Testbed
 from lnagents.testbed.backend import SellerSite
 
@@ -82,6 +95,13 @@ class ForgingNode:
         return await self.node.lookup_invoice(payment_hash)
 
 
+class FixedFees:
+    """Fees that nobody changes."""
+
+    def promise(self, scid: ShortChannelId, until: float) -> tuple[Msat, Ppm]:
+        return 1_000, 100
+
+
 @dataclass
 class Market:
     """carol sells to alice; both act with the rights of an agent only."""
@@ -95,7 +115,7 @@ class Market:
     channel: LocalChannel
     sales: Store
     purchases: Store
-    price_sat: int = PRICE_SAT
+    prices: PriceBook = field(default_factory=lambda: PriceBook(dict.fromkeys(Product, PRICE_SAT)))
     service: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     payer: NodePayer = field(init=False)
 
@@ -104,8 +124,16 @@ class Market:
 
     async def open(self, node: LndClient | ForgingNode | None = None) -> None:
         """Start selling."""
-        seller = HintSeller(
-            node or self.seller_node, self.seller.key, self.sales.sales, lambda scid: self.price_sat
+        settings = SellerSettings()
+        seller = DocumentSeller(
+            node or self.seller_node,
+            self.seller.key,
+            self.sales.sales,
+            self.prices,
+            standard_issuers(
+                self.seller.key, settings, router=self.seller_node, keeper=FixedFees()
+            ),
+            settings,
         )
         await self.service.enter_async_context(
             running_seller(
@@ -121,8 +149,8 @@ class Market:
         """Stop selling."""
         await self.service.aclose()
 
-    def buyer(self, collect_seconds: float = 5.0) -> HintBuyer:
-        return HintBuyer(
+    def buyer(self, collect_seconds: float = 5.0) -> DocumentBuyer:
+        return DocumentBuyer(
             self.buyer_node,
             self.payer,
             self.purchases.purchases,
@@ -130,13 +158,19 @@ class Market:
             collect_seconds=collect_seconds,
         )
 
-    async def buy(self, amount_msat: Msat = 1_000_000, source: NodeKey = "") -> LiquidityHint:
-        async with self.buyer() as buyer:
-            return await buyer.buy(
-                self.seller, self.channel.scid, source or self.seller.key, amount_msat
-            )
+    def question(self, amount_msat: Msat = 1_000_000, source: NodeKey = "") -> LiquidityRequest:
+        return LiquidityRequest(
+            scid=self.channel.scid,
+            source=source or self.seller.key,
+            amount_msat=amount_msat,
+            nonce=new_nonce(),
+        )
 
-    async def purchase(self) -> tuple[Purchase, LiquidityHint]:
+    async def buy(self, request: Request | None = None) -> Document:
+        async with self.buyer() as buyer:
+            return await buyer.buy(self.seller, request or self.question())
+
+    async def purchase(self) -> tuple[Purchase, Document]:
         """Buy, and read the record of it as a crash right before the delivery would leave it."""
         kept: list[Purchase] = []
 
@@ -215,7 +249,8 @@ async def test_the_catalogue_is_free_and_offers_every_public_channel(market: Mar
         catalogue = await buyer.catalogue(market.seller)
     channels = await market.seller_node.channels()
     assert catalogue.seller == market.seller.key
-    assert {offer.peer for offer in catalogue.offers} == {each.peer for each in channels}
+    offers = [offer for offer in catalogue.offers if offer.product == Product.LIQUIDITY]
+    assert {offer.peer for offer in offers} == {each.peer for each in channels}
     assert all(offer.price_sat == PRICE_SAT for offer in catalogue.offers)
     assert await market.settled_payments() == before
 
@@ -223,6 +258,7 @@ async def test_the_catalogue_is_free_and_offers_every_public_channel(market: Mar
 async def test_a_hint_is_paid_for_once_and_anybody_can_verify_it(market: Market) -> None:
     payments, income = await market.settled_payments(), await market.income_msat()
     hint = await market.buy()
+    assert isinstance(hint, LiquidityHint)
     assert hint.issuer == market.seller.key
     assert (hint.scid, hint.amount_msat) == (market.channel.scid, 1_000_000)
     assert await market.settled_payments() == payments + 1
@@ -242,7 +278,8 @@ async def test_the_answers_are_those_of_the_real_balances(market: Market) -> Non
                 (movable // band * band, 1.0),
                 (movable // band * band + band, 0.0),
             ):
-                hint = await buyer.buy(market.seller, market.channel.scid, source, amount)
+                hint = await buyer.buy(market.seller, market.question(amount, source))
+                assert isinstance(hint, LiquidityHint)
                 assert hint.probability == probability
 
 
@@ -252,11 +289,10 @@ async def test_the_same_token_again_gives_the_same_bytes(market: Market) -> None
     first, again = [await market.get(purchase.path, token) for _ in range(2)]
     assert first.status_code == again.status_code == 200
     assert first.content == again.content
-    verified = await verify_hint(
-        market.witness,
+    verified = verify_document(
         first.content,
         issuer=market.seller.key,
-        request=parse_path(purchase.path),
+        request=parse_quoted(purchase.path)[0],
         now=hint.issued_at,
     )
     assert verified == hint
@@ -266,11 +302,13 @@ async def test_the_same_token_again_gives_the_same_bytes(market: Market) -> None
 async def test_a_token_is_worth_nothing_for_another_question(market: Market) -> None:
     purchase, _ = await market.purchase()
     token = authorization(purchase.macaroon, await market.preimage(purchase))
-    question = parse_path(purchase.path)
+    question = parse_quoted(purchase.path)[0]
+    assert isinstance(question, LiquidityRequest)
     others = (
-        LiquidityRequest(question.scid, question.source, 2_000_000, question.nonce),
-        LiquidityRequest(question.scid, market.channel.peer, 1_000_000, question.nonce),
-        LiquidityRequest(question.scid, question.source, 1_000_000, new_nonce()),
+        replace(question, amount_msat=2_000_000),
+        replace(question, source=market.channel.peer),
+        replace(question, nonce=new_nonce()),
+        CommitmentRequest(scid=question.scid, seconds=60, nonce=question.nonce),
     )
     for other in others:
         # Aperture asks for a new payment; the service behind it would refuse, too.
@@ -281,7 +319,7 @@ async def test_a_token_is_worth_nothing_for_another_question(market: Market) -> 
 
 
 async def test_an_unpaid_token_is_worth_nothing(market: Market) -> None:
-    path = LiquidityRequest(market.channel.scid, market.seller.key, 1_000, new_nonce()).path()
+    path = market.question(1_000).path()
     challenge = (await market.get(path)).headers.get_list("www-authenticate")[1]
     macaroon = challenge.split('macaroon="')[1].split('"')[0]
     token = authorization(macaroon, b"\0" * 32)
@@ -297,7 +335,7 @@ async def test_a_paid_invoice_for_something_else_buys_no_hint(
     identifier = b"\0\0" + bytes.fromhex(coffee.payment_hash) + b"\1" * 32
     forged = b"\2\2\x42" + identifier + b"\0\0\6\x20" + b"s" * 32
     token = authorization(base64.b64encode(forged).decode(), preimage)
-    path = LiquidityRequest(market.channel.scid, market.seller.key, 1_000, new_nonce()).path()
+    path = market.question(1_000).path()
     assert (await market.get(path, token)).status_code == 402
     direct = await market.get(path, token, past_aperture=True)
     assert direct.status_code == 403
@@ -307,23 +345,24 @@ async def test_a_paid_invoice_for_something_else_buys_no_hint(
 async def test_a_price_raised_after_the_quote_is_not_paid(market: Market) -> None:
     before = await market.settled_payments()
     async with market.buyer() as buyer:
-        quoted = (await buyer.catalogue(market.seller)).price_msat("liquidity", market.channel.scid)
-        market.price_sat += 1
+        catalogue = await buyer.catalogue(market.seller)
+        listed = catalogue.price_msat(Product.LIQUIDITY, market.channel.scid)
+        question = market.question()
+        quote = await buyer.quote(market.seller, question)
+        market.prices.set_price(Product.LIQUIDITY, PRICE_SAT + 1)
         with pytest.raises(PriceError, match="3 sat, 2 sat were agreed"):
-            await buyer.buy(
-                market.seller,
-                market.channel.scid,
-                market.seller.key,
-                1_000,
-                agreed_price_msat=quoted,
-            )
+            await buyer.buy(market.seller, market.question(), agreed_price_msat=listed)
+        assert await market.settled_payments() == before
+        # Who has a quote pays what it says.
+        await buyer.buy(market.seller, question, quote=quote)
+        before += 1
     assert await market.settled_payments() == before
     assert await market.purchases.purchases.unfinished() == ()
 
 
 async def test_nothing_payable_is_made_for_nonsense(market: Market) -> None:
     before = len(await market.seller_node.list_invoices())
-    good = LiquidityRequest(market.channel.scid, market.seller.key, 1_000, new_nonce()).path()
+    good = market.question(1_000).path()
     for path in (
         good.replace("/1000/", "/1000:1/"),
         good.replace("/1000/", "/1000,1/"),
@@ -342,7 +381,7 @@ async def test_a_refusal_to_sell_makes_no_invoice(market: Market) -> None:
     before = len(await market.seller_node.list_invoices())
     async with market.buyer() as buyer:
         with pytest.raises(NotForSaleError, match="not an end"):
-            await buyer.buy(market.seller, market.channel.scid, market.buyer_key, 1_000)
+            await buyer.buy(market.seller, market.question(source=market.buyer_key))
     assert len(await market.seller_node.list_invoices()) == before
 
 
@@ -351,7 +390,7 @@ async def test_what_was_paid_is_collected_when_the_seller_comes_back(market: Mar
     market.payer.after_payment = market.close
     async with market.buyer(collect_seconds=0.5) as buyer:
         with pytest.raises(MarketError, match="has not delivered yet: HTTP 502"):
-            await buyer.buy(market.seller, market.channel.scid, market.seller.key, 1_000_000)
+            await buyer.buy(market.seller, market.question())
     (purchase,) = await market.purchases.purchases.unfinished()
     assert purchase.state == "paid"
 
@@ -359,7 +398,7 @@ async def test_what_was_paid_is_collected_when_the_seller_comes_back(market: Mar
     async with market.buyer() as restarted:
         (hint,) = await restarted.resume()
         assert await restarted.resume() == ()
-    assert hint.covers(parse_path(purchase.path))
+    assert hint.answers(parse_quoted(purchase.path)[0])
     assert await market.settled_payments() == payments + 1
     assert await market.income_msat() == income + PRICE_SAT * 1_000
 
@@ -377,14 +416,58 @@ async def test_what_was_paid_right_before_a_crash_is_collected(market: Market) -
     assert purchase.state == "challenged"
     async with market.buyer() as restarted:
         (hint,) = await restarted.resume()
-    assert hint.covers(parse_path(purchase.path))
+    assert hint.answers(parse_quoted(purchase.path)[0])
     assert await market.settled_payments() == payments + 1
 
 
 async def test_a_forged_hint_is_refused_and_the_loss_recorded(market: Market) -> None:
     await market.close()
     await market.open(ForgingNode(market.seller_node, market.witness))
-    with pytest.raises(HintInvalidError, match="signed by"):
+    with pytest.raises(DocumentInvalidError, match="signed by"):
         await market.buy()
     assert await market.bought() == (0, PRICE_SAT * 1_000)
     assert await market.purchases.purchases.unfinished() == ()
+
+
+async def test_signatures_are_verified_without_a_node_as_lnd_does(market: Market) -> None:
+    for message in (b"\0", b"a document", bytes(range(256))):
+        signature = await market.seller_node.sign_message(message)
+        _, key = await market.witness.verify_message(message, signature)
+        assert signed_by(message, signature) == key == market.seller.key
+        assert signed_by(message + b"x", signature) != key
+
+
+async def test_every_product_is_sold(market: Market, testbed: Testbed) -> None:
+    requests = (
+        CommitmentRequest(scid=market.channel.scid, seconds=60, nonce=new_nonce()),
+        RouteRequest(
+            destination=testbed.nodes["frank"].key, amount_msat=1_000_000, nonce=new_nonce()
+        ),
+    )
+    commitment, route = [await market.buy(request) for request in requests]
+    assert isinstance(commitment, FeeCommitment)
+    assert commitment.expires_at - commitment.issued_at == pytest.approx(60)
+    assert isinstance(route, RouteQuote)
+    assert 0.0 < route.probability <= 1.0
+
+    # The route leads there, at what the policies on the way ask for.
+    graph = await market.witness.graph()
+    at, total = market.seller.key, 0
+    arriving = [hop.amount_msat for hop in route.hops]
+    for hop in route.hops:
+        edge = graph.channels[hop.scid].edge_from(at)
+        assert edge.target == hop.target
+        assert edge.policy is not None
+        total += edge.policy.outbound_fee(hop.amount_msat)
+        at = hop.target
+    assert at == testbed.nodes["frank"].key
+    assert arriving[-1] == 1_000_000
+    assert route.total_fee_msat == total
+
+
+async def test_a_route_to_nowhere_costs_nothing(market: Market) -> None:
+    before = len(await market.seller_node.list_invoices())
+    nobody = PrivateKey().public_key.format().hex()
+    with pytest.raises(NotForSaleError, match="no route"):
+        await market.buy(RouteRequest(destination=nobody, amount_msat=1_000, nonce=new_nonce()))
+    assert len(await market.seller_node.list_invoices()) == before

@@ -20,7 +20,7 @@ from lnagents.agent.hints import Advisor
 from lnagents.agent.liquidity import Estimate, Liquidity
 from lnagents.agent.template import render_template
 from lnagents.env import AttemptCost, RouteCandidate
-from lnagents.market import Catalogue, LiquidityHint, Offer, Seller
+from lnagents.market import Catalogue, LiquidityHint, LiquidityRequest, Offer, Seller
 from lnagents.model.errors import CheckpointError, MarketError
 from lnagents.model.graph import ChannelPolicy, Edge, NetworkGraph
 from lnagents.model.payment import Hop, Route
@@ -115,10 +115,20 @@ class ScriptedBuyer:
         return Catalogue(seller=seller.key, bands=10, valid_seconds=60.0, offers=(offer,))
 
     async def buy(
-        self, seller: Seller, scid: int, source: str, amount_msat: int, *, agreed_price_msat: int
+        self, seller: Seller, request: LiquidityRequest, *, agreed_price_msat: int
     ) -> LiquidityHint:
-        self.bought.append((scid, source, amount_msat, agreed_price_msat))
-        return LiquidityHint(seller.key, scid, source, amount_msat, 0.1, 0.0, 4e9, 1)
+        asked = (request.scid, request.source, request.amount_msat)
+        self.bought.append((*asked, agreed_price_msat))
+        return LiquidityHint(
+            issuer=seller.key,
+            issued_at=0.0,
+            expires_at=4e9,
+            sequence=1,
+            scid=request.scid,
+            source=request.source,
+            amount_msat=request.amount_msat,
+            probability=0.1,
+        )
 
 
 def _config() -> AgentConfig:

@@ -3,22 +3,61 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass, field, replace
 
+from coincurve import PrivateKey
+from coincurve.ecdsa import der_to_cdata, serialize_compact
+
 from lnagents.lnd import InvoiceState, InvoiceStatus
+from lnagents.market.documents.signature import double_sha256
 from lnagents.market.records import Purchase, PurchaseState, Sale
 from lnagents.model.errors import NotFoundError, PaymentError
 from lnagents.model.graph import Channel, LocalChannel
 from lnagents.model.payment import Invoice
 from lnagents.model.units import Msat, NodeKey, PaymentHash, ShortChannelId
 
-SELLER_KEY = "02" + "aa" * 32
-PEER_KEY = "03" + "bb" * 32
-STRANGER_KEY = "03" + "cc" * 32
+SELLER_SECRET, PEER_SECRET, STRANGER_SECRET = (
+    PrivateKey(hashlib.sha256(name).digest()) for name in (b"seller", b"peer", b"stranger")
+)
+SELLER_KEY, PEER_KEY, STRANGER_KEY = (
+    secret.public_key.format().hex() for secret in (SELLER_SECRET, PEER_SECRET, STRANGER_SECRET)
+)
 SCID = 103 << 40 | 1 << 16
 CAPACITY_MSAT = 1_000_000_000
 
+_SECRETS = dict(
+    zip(
+        (SELLER_KEY, PEER_KEY, STRANGER_KEY),
+        (SELLER_SECRET, PEER_SECRET, STRANGER_SECRET),
+        strict=True,
+    )
+)
 _ZBASE32 = "ybndrfg8ejkmcpqxot1uwisza345h769"
+
+
+def lnd_signature(secret: PrivateKey, message: bytes) -> str:
+    """What LND's SignMessage gives for a node with this key."""
+    digest = double_sha256(b"Lightning Signed Message:" + message)
+    data = secret.sign_recoverable(digest, None)
+    number = int.from_bytes(bytes([31 + data[64]]) + data[:64])
+    return "".join(_ZBASE32[number >> shift & 31] for shift in range(515, -1, -5))
+
+
+def signed_update(
+    secret: PrivateKey,
+    *,
+    scid: ShortChannelId,
+    timestamp: int,
+    base_fee_msat: Msat = 1_000,
+    fee_rate_ppm: int = 100,
+    extension: bytes = b"",
+) -> bytes:
+    """A channel_update (BOLT 7) without its type, as a node with this key announces it."""
+    fixed = struct.pack(">QIBBHQII", scid, timestamp, 1, 0, 80, 1_000, base_fee_msat, fee_rate_ppm)
+    data = b"c" * 32 + fixed + (10**9).to_bytes(8) + extension
+    signature = der_to_cdata(secret.sign(double_sha256(data), None))
+    return bytes(serialize_compact(signature)) + data
 
 
 def local_channel(
@@ -59,7 +98,7 @@ def paid_invoice(
         paid_msat=paid_msat,
         created_at=0.0,
         expires_at=3_600.0,
-        settled_at=1.0,
+        settled_at=1_800_000_000.0,
         description=description,
         preimage=b"",
         add_index=1,
@@ -69,7 +108,7 @@ def paid_invoice(
 
 @dataclass
 class FakeNode:
-    """Signs with a hash that names its key; knows one channel and the invoices it is given."""
+    """Signs as LND does; knows one channel and the invoices it is given."""
 
     key: NodeKey = SELLER_KEY
     own: tuple[LocalChannel, ...] = field(default_factory=lambda: (local_channel(),))
@@ -78,15 +117,7 @@ class FakeNode:
     channel_calls: int = 0
 
     async def sign_message(self, message: bytes) -> str:
-        digest = hashlib.sha512(message).digest()
-        head = "".join(_ZBASE32[int(digit, 16)] for digit in self.key)
-        return (head + "".join(_ZBASE32[byte & 31] for byte in digest))[:104]
-
-    async def verify_message(self, message: bytes, signature: str) -> tuple[bool, NodeKey]:
-        for key in (SELLER_KEY, PEER_KEY, STRANGER_KEY):
-            if await FakeNode(key).sign_message(message) == signature:
-                return True, key
-        return False, "02" + "ee" * 32
+        return lnd_signature(_SECRETS[self.key], message)
 
     async def channels(self, *, active_only: bool = False) -> tuple[LocalChannel, ...]:
         self.channel_calls += 1
@@ -151,11 +182,12 @@ class MemoryPurchases:
         states = (PurchaseState.CHALLENGED, PurchaseState.PAID)
         return tuple(each for each in self.purchases.values() if each.state in states)
 
-    async def spent_msat(self, since: float) -> Msat:
+    async def spent_msat(self, since: float, seller: NodeKey | None = None) -> Msat:
         return sum(
             purchase.price_msat
             for purchase in self.purchases.values()
             if purchase.created_at >= since
+            and seller in (None, purchase.seller.key)
             and (purchase.state is not PurchaseState.FAILED or purchase.preimage)
         )
 

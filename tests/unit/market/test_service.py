@@ -11,11 +11,12 @@ import pytest
 from grpc import aio
 
 from lnagents.lnd import InvoiceState
-from lnagents.market.catalogue import parse_catalogue
+from lnagents.market.catalogue import parse_catalogue, parse_quote
 from lnagents.market.l402 import authorization
-from lnagents.market.paths import LiquidityRequest, new_nonce
+from lnagents.market.paths import LiquidityRequest, Product, new_nonce
 from lnagents.market.pricer import serve_prices
-from lnagents.market.seller import HintSeller
+from lnagents.market.prices import PriceBook
+from lnagents.market.seller import DocumentSeller, SellerSettings, standard_issuers
 from lnagents.market.service import create_app, running_seller
 from lnagents.market.stubs import prices_pb2, prices_pb2_grpc
 from lnagents.model.errors import NodeUnavailableError, PortInUseError
@@ -45,16 +46,25 @@ class DeadNode(FakeNode):
 
 
 def path_for(amount_msat: int = 1_000) -> str:
-    return LiquidityRequest(SCID, SELLER_KEY, amount_msat, new_nonce()).path()
+    return LiquidityRequest(
+        scid=SCID, source=SELLER_KEY, amount_msat=amount_msat, nonce=new_nonce()
+    ).path()
 
 
-def seller_of(node: FakeNode | None = None) -> HintSeller:
+def seller_of(node: FakeNode | None = None) -> DocumentSeller:
     payment_hash = PAYMENT_HASH.hex()
     node = node or FakeNode(invoices={payment_hash: paid_invoice(payment_hash)})
-    return HintSeller(node, SELLER_KEY, MemorySales(), lambda scid: 2)
+    return DocumentSeller(
+        node,
+        SELLER_KEY,
+        MemorySales(),
+        PriceBook({Product.LIQUIDITY: 2}),
+        standard_issuers(SELLER_KEY, SellerSettings()),
+        clock=lambda: 10.0,
+    )
 
 
-def client_of(seller: HintSeller) -> httpx.AsyncClient:
+def client_of(seller: DocumentSeller) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(create_app(seller)), base_url="http://seller"
     )
@@ -82,7 +92,18 @@ def assert_refused(response: httpx.Response, status: int, error: str) -> None:
 async def test_the_catalogue_is_free(client: httpx.AsyncClient) -> None:
     response = await client.get("/v1/catalogue")
     assert response.status_code == 200
-    assert parse_catalogue(response.content).price_msat("liquidity", SCID) == 2_000
+    assert parse_catalogue(response.content).price_msat(Product.LIQUIDITY, SCID) == 2_000
+
+
+async def test_quotes_are_free(client: httpx.AsyncClient) -> None:
+    path = path_for()
+    response = await client.get("/v1/quotes" + path)
+    assert response.status_code == 200
+    quote = parse_quote(response.content)
+    assert quote.path.startswith(path + "/2/70/")
+    assert (quote.price_sat, quote.expires_at) == (2, 70)
+    assert_refused(await client.get("/v1/quotes/v1/hints/x"), 404, "not_for_sale")
+    assert_refused(await client.get("/v1/quotes" + quote.path), 404, "not_for_sale")
 
 
 async def test_a_paid_token_gets_its_document_again_and_again(client: httpx.AsyncClient) -> None:
@@ -113,7 +134,7 @@ async def test_refusals_are_json_with_one_error(client: httpx.AsyncClient) -> No
     assert_refused(not_sold, 404, "not_for_sale")
     assert_refused(await client.get("/elsewhere"), 404, "request")
     assert_refused(await client.post("/v1/catalogue"), 405, "request")
-    assert_refused(await client.get("/v1/hints/" + "a" * 300, headers=TOKEN), 414, "too_long")
+    assert_refused(await client.get("/v1/hints/" + "a" * 400, headers=TOKEN), 414, "too_long")
     with_body = await client.request("GET", path_for(), headers=TOKEN, content=b"x" * 100_000)
     assert_refused(with_body, 413, "too_long")
 

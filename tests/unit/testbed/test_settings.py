@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 
 import yaml
 
+from lnagents.market.paths import PAID_PREFIXES
 from lnagents.model.topology import PolicySpec, Topology, parse_topology
 from lnagents.testbed import load_topology
 from lnagents.testbed.settings import (
@@ -63,7 +65,10 @@ def test_apertures_ask_money_for_hints_only() -> None:
     assert document["authenticator"]["macdir"] == "/d/macaroons"
     assert document["strictverify"] is True
     paid, free = document["services"]
-    assert (paid["name"], paid["auth"], paid["pathregexp"]) == ("hints", "on", "^/v1/hints/.*$")
+    assert (paid["name"], paid["auth"]) == ("hints", "on")
+    assert all(re.fullmatch(paid["pathregexp"], prefix + "x") for prefix in PAID_PREFIXES)
+    assert not re.match(paid["pathregexp"], "/v1/catalogue")
+    assert not re.match(paid["pathregexp"], "/v1/quotes/v1/hints/x")
     assert paid["dynamicprice"] == {
         "enabled": True,
         "grpcaddress": "127.0.0.1:4",
