@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lnagents.learn.algorithms import Algorithm
-from lnagents.learn.networks import ChannelActor, ChannelCritic, Layer, SetEncoder, linear
+from lnagents.learn.networks import ChannelActor, ChannelCritic, Layer, SetEncoder, join, linear
 from lnagents.learn.samples import JointState, Sight
 from lnagents.learn.settings import TrainSettings
 from lnagents.learn.task import TaskShape
@@ -83,12 +83,9 @@ class CentralCritic(nn.Module):
         super().__init__()
         rows, whole = len(sizes.channel_features), len(sizes.node_features)
         hidden, copies = sizes.hidden, sizes.copies
-        self._agents_at = 0 if copies else 1
         self.own = SetEncoder(rows, whole, hidden, generator, copies)
         self.joint = SetEncoder(state_features, 0, hidden, generator)
-        self.both = nn.Sequential(
-            linear(2 * hidden, hidden, math.sqrt(2.0), generator, copies), nn.ReLU()
-        )
+        self.both = linear(2 * hidden, hidden, math.sqrt(2.0), generator, copies)
         self.last = linear(hidden, 1, 0.0, generator, copies)
 
     def forward(
@@ -105,8 +102,11 @@ class CentralCritic(nn.Module):
         """
         own = self.own.context(rows, whole, mask)
         joint = self.joint.context(state, state.new_zeros(len(state), 0), state_mask)
-        joint = joint.unsqueeze(self._agents_at).expand_as(own)
-        value: Tensor = self.last(self.both(torch.cat((own, joint), -1)))
+        if isinstance(self.both, nn.Linear):
+            both = join(self.both, own, joint)  # its part of the joint state once for all agents
+        else:
+            both = self.both(torch.cat((own, joint.expand_as(own)), -1))
+        value: Tensor = self.last(both.relu())
         return value.squeeze(-1)
 
 
