@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from lnagents.cli.bench_learn import learn
 from lnagents.cli.output import JsonOption, console, error_console, print_json, run
 from lnagents.model.errors import InputError
 
 if TYPE_CHECKING:
     from lnagents.evaluate.recording import CaseSet
 
-app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+app = typer.Typer(help="Measure this machine, and the learners.", no_args_is_help=True)
+app.command()(learn)
 
 
 @app.command()

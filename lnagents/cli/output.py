@@ -6,7 +6,9 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -64,3 +66,22 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
 def _first(group: BaseExceptionGroup[LnagentsError]) -> LnagentsError:
     inner = group.exceptions[0]
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """A list that the first Ctrl-C (or SIGTERM) puts something into; the second interrupts."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        error_console.print("Saving after this iteration; once more stops at once.", style="yellow")
+
+    before = {one: signal.signal(one, note) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lnagents.cli.output import console, error_console
+from lnagents.cli.output import console, error_console, interruptible
 from lnagents.model.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -87,7 +83,7 @@ def _go_on(config: TrainConfig, folder: Path) -> None:
         TimeRemainingColumn(),
     )
     try:
-        with _interruptible() as stopped, Progress(*columns, console=error_console) as bar:
+        with interruptible() as stopped, Progress(*columns, console=error_console) as bar:
             shown = bar.add_task("training", total=config.train.iterations)
 
             def progress(report: TrainReport) -> None:
@@ -113,22 +109,3 @@ def _line(report: TrainReport) -> str:
         f"return {report.episode_return:+.4g}  KL {report.divergence:.3f}"
         f"  foreseen {100 * report.explained:.0f} %  {rate:,.0f} steps/s"
     )
-
-
-@contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """A list that the first Ctrl-C (or SIGTERM) puts something into; the second interrupts."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-        error_console.print("Saving after this iteration; once more stops at once.", style="yellow")
-
-    before = {one: signal.signal(one, note) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
