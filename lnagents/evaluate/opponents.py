@@ -20,7 +20,6 @@ from lnagents.model.units import NodeKey
 
 AS_FOUND = "as-found"
 SAME = "same"
-KINDS = (SAME, AS_FOUND, *HEURISTICS)
 
 _STREAM = 1
 """Sets the draws apart from others that are made from the same seed."""
@@ -42,8 +41,8 @@ class OpponentSpec(StrictModel):
     @classmethod
     def _known(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
         for kind in kinds:
-            if kind not in KINDS:
-                raise ValueError(f"{kind!r} is none of {', '.join(KINDS)}")
+            if kind not in (known := (SAME, AS_FOUND, *HEURISTICS)):
+                raise ValueError(f"{kind!r} is none of {', '.join(known)}")
         return kinds
 
     def seats(self, agents: int) -> int:

@@ -29,6 +29,18 @@ class Judgement:
     """Of exploration, in nats: mean over rows and agents, rows and choice together."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Behaviour:
+    """What actors may do, and how likely."""
+
+    mean: Tensor
+    """[samples, agents, rows, actions], before the bound; empty without actions."""
+    deviation: Tensor
+    """The same or to be broadcast to it."""
+    odds: Tensor
+    """[samples, agents, choices], log probabilities, minus infinity for what is ruled out."""
+
+
 class Policy:
     """The actors of a team; for one agent as for many, in training as in use."""
 
@@ -81,6 +93,23 @@ class Policy:
             choice = (odds if noise is None else odds + noise.choice).argmax(-1)
             choice_log_prob = odds.gather(-1, choice.unsqueeze(-1)).squeeze(-1)
         return Decision(sample, sample_log_prob, choice, choice_log_prob)
+
+    @torch.no_grad()
+    def behaviour(self, sight: Sight) -> Behaviour:
+        """What all agents of all samples may do."""
+        copies = bool(self.sizes.copies)
+        seen = sight.agents_first() if copies else sight
+        mean = deviation = sight.rows.new_zeros((*sight.mask.shape, 0))
+        odds = sight.rows.new_zeros((*sight.mask.shape[:2], 0))
+        if self.actor.rows is not None:
+            mean, deviation = self.actor.rows(seen.rows, seen.whole, seen.mask)
+            if copies:
+                mean, deviation = mean.transpose(0, 1), deviation.transpose(0, 1)
+        if self.actor.choice is not None:
+            odds = self.actor.choice(seen.rows, seen.whole, seen.mask, seen.allowed)
+            if copies:
+                odds = odds.transpose(0, 1)
+        return Behaviour(mean, deviation.detach().clone(), odds)
 
     def channel_actor(self, agent: int = 0) -> State:
         """The weights of one agent's `ChannelActor`, as a daemon runs it.

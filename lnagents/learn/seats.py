@@ -55,6 +55,22 @@ class Cast(Protocol):
         """
 
 
+class Together:
+    """Several casts, each on the seats that those before it have left."""
+
+    def __init__(self, casts: Iterable[Cast]) -> None:
+        self._casts = tuple(casts)
+
+    def guests(self, learns: SeatArray, seeds: Sequence[int]) -> Sequence[Guest]:
+        """See `Cast.guests`."""
+        guests: list[Guest] = []
+        for cast in self._casts:
+            more = cast.guests(learns, seeds)
+            learns = learners(learns, more)
+            guests += more
+        return guests
+
+
 def learners(learns: SeatArray, guests: Iterable[Guest]) -> SeatArray:
     """[environments, agents], the seats that are left for the learner.
 

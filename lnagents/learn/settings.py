@@ -40,6 +40,19 @@ def constant(value: float) -> Schedule:
     return Schedule(start=value, end=value)
 
 
+class PopulationSettings(StrictModel):
+    """Past selves of a team that play in some episodes, see `lnagents.learn.population`."""
+
+    probability: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """With which they play in an environment's episode."""
+    share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """Of the seats that they have then, rounded down, but at least one."""
+    size: Annotated[int, Field(ge=1)] = 8
+    """Of the pool."""
+    every: Annotated[int, Field(ge=1)] = 5
+    """Iterations from one that is offered to the pool to the next."""
+
+
 class TrainSettings(StrictModel):
     """The algorithm, the networks, and the hyperparameters of PPO (Schulman et al. 2017)."""
 
@@ -75,6 +88,15 @@ class TrainSettings(StrictModel):
     value_weight: Annotated[float, Field(gt=0.0)] = 0.5
     max_gradient_norm: Annotated[float, Field(gt=0.0)] = 0.5
     """Of the actor and of the critic, each for itself."""
+    stagger: Annotated[int, Field(ge=1)] = 1
+    """Groups of agents that learn in turn, one in each iteration: only its experience moves actors.
+    The critic learns from all. 1: everybody learns at once."""
+    actor_pace: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the way that actors go of what an update wants; the critic goes all of it."""
+    drift_budget: Annotated[float, Field(gt=0.0)] | None = None
+    """Actors go no further than this in one iteration (`TrainReport.drift`); None: no bound."""
+    population: PopulationSettings | None = None
+    """Past selves to play against; None: none."""
     advantages: AdvantageScale = AdvantageScale.AGENT
     initial_deviation: Annotated[float, Field(gt=0.0)] = 0.3
     """Standard deviation of continuous actions at the start, before their bound."""

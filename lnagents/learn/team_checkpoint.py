@@ -15,7 +15,7 @@ from lnagents.learn.task import TaskShape
 from lnagents.model.errors import CheckpointError
 
 SCHEMA = "lnagents.learn.team"
-VERSION = 1
+VERSION = 2
 
 OBSERVATION = ("row_features", "whole_features", "neighbour_features", "actions", "choices")
 """What must be equal for an actor's weights to mean the same; it fits any number of rows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,15 +14,19 @@ from torch import Tensor
 from lnagents.learn import ppo, team_checkpoint
 from lnagents.learn.adam import Adam
 from lnagents.learn.checkpoint import broken_state_refused
+from lnagents.learn.drift import FITTED, Watch, foreseen, spaced
 from lnagents.learn.improve import Experience, Improvement, improve
 from lnagents.learn.normaliser import ReturnNormaliser
 from lnagents.learn.policy import Policy
+from lnagents.learn.population import Population
 from lnagents.learn.rollout import Rollout, collect
 from lnagents.learn.samples import mapped, some
-from lnagents.learn.seats import Cast
+from lnagents.learn.seats import Cast, Together
 from lnagents.learn.settings import AdvantageScale, TrainSettings
+from lnagents.learn.slowing import draw_back, keep_within, taken, turn
 from lnagents.learn.task import Task, TaskShape
 from lnagents.learn.team import TeamCritic
+from lnagents.model.errors import ConfigError
 
 BLOCK = 4_096
 """Rows of all agents that a critic judges at once outside training: what fits a cache."""
@@ -53,6 +58,12 @@ class TrainReport:
     """Mean squared error of the critic in units of the returns' variance, in the first pass."""
     explained: float
     """Share of the returns' variance that the critic foresaw, 1 at best; before the update."""
+    fitted: float
+    """The same after the update."""
+    drift: float
+    """KL(old || new) in nats per decision, of others' policies, see `lnagents.learn.drift`."""
+    value_shift: float | None
+    """How much less the critic foresaw since it was fitted last, see there; None at first."""
     gradient_norm: float
     """Of the actor before clipping, at the last minibatch."""
     collect_seconds: float
@@ -61,6 +72,15 @@ class TrainReport:
     """Likewise."""
     measures: Mapping[str, float]
     """What the task measured."""
+
+
+class _Moved(NamedTuple):
+    """How much an iteration changed, see `TrainReport`."""
+
+    explained: float
+    fitted: float
+    drift: float
+    value_shift: float | None
 
 
 class Trainer:
@@ -85,7 +105,6 @@ class Trainer:
             ValueError: the task does not offer what the algorithm looks at.
         """
         self.task = task
-        self._cast = cast
         self.settings = settings
         self.seed = seed
         self.iteration = 0
@@ -96,6 +115,14 @@ class Trainer:
         parameters = [*self.policy.actor.parameters(), *self._critic.parameters()]
         self._optimiser = Adam(parameters, settings.learning_rate.start)
         self._normaliser = ReturnNormaliser()
+        self._watch = Watch()
+        past = settings.population
+        self._population = None if past is None else Population(past, self.policy)
+        casts = [one for one in (cast, self._population) if one is not None]
+        self._cast = Together(casts) if casts else None
+        if settings.stagger > task.shape.agents:
+            problem = f"stagger: {settings.stagger} groups of {task.shape.agents} agents"
+            raise ConfigError("train", problem)
 
     @property
     def finished(self) -> bool:
@@ -106,9 +133,11 @@ class Trainer:
         """Collect, then learn."""
         began = time.process_time()
         seeds = np.random.SeedSequence((self.seed, self.iteration)).generate_state(2).tolist()
+        if self._population is not None:
+            self._population.offer(self.policy, self.iteration, seeds[0])
         rollout = collect(self.task, self.policy, seeds[0], self.settings.episodes, self._cast)
         collected = time.process_time()
-        how, explained = self._learn(rollout, torch.Generator().manual_seed(seeds[1]))
+        how, moved = self._learn(rollout, torch.Generator().manual_seed(seeds[1]))
         self.iteration += 1
         shape = self.task.shape
         steps = shape.steps * shape.batch * self.settings.episodes
@@ -127,11 +156,14 @@ class Trainer:
             divergence=how.divergence,
             entropy=how.entropy,
             value_loss=how.value_loss,
-            explained=explained,
+            explained=moved.explained,
+            fitted=moved.fitted,
+            drift=moved.drift,
+            value_shift=moved.value_shift,
             gradient_norm=how.gradient_norm,
         )
 
-    def _learn(self, rollout: Rollout, generator: torch.Generator) -> tuple[Improvement, float]:
+    def _learn(self, rollout: Rollout, generator: torch.Generator) -> tuple[Improvement, _Moved]:
         settings = self.settings
         progress = self.iteration / settings.iterations
         self._optimiser.learning_rate = settings.learning_rate.at(progress)
@@ -150,15 +182,22 @@ class Trainer:
         targets = (returns - self._normaliser.mean) / self._normaliser.deviation
         places = (0, 1) if settings.advantages is AdvantageScale.AGENT else ()
         learns = None if counted is None else _flat(counted)
+        now = turn(self.task.shape.agents, settings.stagger, self.iteration)
+        acted = learns
+        if now is not None:
+            acted = now.expand(targets[..., 0].numel(), -1)
+            acted = acted if learns is None else acted * learns
         experience = Experience(
             sight=mapped(_of_steps, rollout.sight),
             state=None if rollout.state is None else mapped(_of_steps, rollout.state),
             decisions=mapped(_flat, rollout.decisions),
             advantages=_flat(ppo.standardised(gains, places, counted).float()),
             targets=_flat(targets.float()),
-            acted=learns,
+            acted=acted,
             judged=learns,
         )
+        actor = self.policy.actor
+        before, behaved = taken(actor), self._watch.begin(self.policy, experience.sight)
         how = improve(
             self.policy,
             self._critic,
@@ -167,9 +206,26 @@ class Trainer:
             generator,
             settings.entropy.at(progress),
         )
-        missed = gains if counted is None else gains[counted > 0.0]
-        variance = float(real.var(correction=0))
-        return how, 1.0 - float(missed.var(correction=0)) / variance if variance > 0.0 else 0.0
+        if now is not None and self.policy.sizes.copies:
+            draw_back(actor, before, now)
+        if settings.actor_pace < 1.0:
+            draw_back(actor, before, settings.actor_pace)
+
+        def moved() -> float:
+            return self._watch.drift(self.policy, behaved)
+
+        if settings.drift_budget is not None:
+            keep_within(actor, before, moved, settings.drift_budget)
+        explained = foreseen(returns, values[:-1], counted)
+        fitted = self._fitted(experience)
+        return how, _Moved(explained, fitted, moved(), self._watch.shift(explained, fitted))
+
+    @torch.no_grad()
+    def _fitted(self, experience: Experience) -> float:
+        """Share of the returns' variance that the critic foresees, of what it was fitted to."""
+        places = torch.arange(len(experience.targets))
+        part = experience.take(places[spaced(len(places), FITTED)])
+        return foreseen(part.targets, self._critic(part.sight, part.state), part.judged)
 
     def _values(self, rollout: Rollout) -> Tensor:
         """[steps + 1, episodes, agents], what the critic expects, in the rewards' unit."""
@@ -216,6 +272,8 @@ class Trainer:
                 "critic": self._critic.state_dict(),
                 "optimiser": self._optimiser.state(),
                 "normaliser": asdict(self._normaliser),
+                "watch": self._watch.state(),
+                "population": None if self._population is None else self._population.state(),
             },
         )
 
@@ -233,6 +291,9 @@ class Trainer:
             self._critic.load_state_dict(state["critic"])
             self._optimiser.restore(state["optimiser"])
             self._normaliser = ReturnNormaliser(**state["normaliser"])
+            self._watch.restore(state["watch"])
+            if self._population is not None:
+                self._population.restore(state["population"])
             self.iteration = int(state["iteration"])
             self.seed = saved.seed
 
