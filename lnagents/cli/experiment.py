@@ -79,5 +79,65 @@ def report(
     console.print(f"The report is in {page}", highlight=False)
 
 
+@app.command()
+def live(
+    team: Annotated[
+        Path,
+        typer.Option(
+            help="The checkpoint of a team that `lnagents train` trained.", dir_okay=False
+        ),
+    ],
+    plan: Annotated[
+        str, typer.Argument(help="A plan (YAML), or the name of one that comes along.")
+    ] = "steady",
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            help="`competitor` or `drain`: what happens in the middle; then only the team is run,"
+            " frozen and learning on."
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two seeds of twelve rounds: under 30 minutes.")
+    ] = False,
+    out: OutOption = None,
+    backend: Annotated[
+        str, typer.Option(help="`native` (plain processes) or `compose` (Docker).")
+    ] = "native",
+    json_output: JsonOption = False,
+) -> None:
+    """Compare heuristics and a trained team, frozen and learning on, on real LND nodes.
+
+    Starts a network of each seed, one daemon beside every node, makes the same payments under every
+    condition, lives through the same in the twin, and writes live.html and live.json. Runs that
+    have a result are not made again; Ctrl-C loses only the one under way, and stops all nodes.
+    """
+    from lnagents.cli.live_view import LiveView, interrupted_once
+    from lnagents.cli.testbed import backend_kind
+    from lnagents.evaluate.live.page import summarise_live, write_live_page
+    from lnagents.evaluate.live.plan import load_plan, scenario_named
+    from lnagents.evaluate.live.results import LiveResults
+    from lnagents.evaluate.live.runner import run_live, team_digest
+    from lnagents.evaluate.live.scores import score
+
+    chosen = load_plan(plan)
+    if scenario is not None:
+        chosen = chosen.with_scenario(scenario_named(scenario))
+    if quick:
+        chosen = chosen.quick()
+    folder = out or Path("results") / f"live-{chosen.name}"
+    results = LiveResults(folder)
+    with interrupted_once(), LiveView(error_console) as view:
+        made = run_live(chosen, team, results, view, backend=backend_kind(backend))
+    scores = score(chosen, team_digest(team), results.read())
+    page = write_live_page(scores, folder)
+    if json_output:
+        print_json(scores.to_json() | {"made": made})
+        return
+    for line in summarise_live(scores):
+        console.print(line, highlight=False, markup=False)
+    console.print(f"{made} runs made on real nodes; the page is {page}", highlight=False)
+
+
 def _folder(name: str) -> Path:
     return Path("results") / name

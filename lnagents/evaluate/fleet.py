@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -40,6 +40,10 @@ class FleetSettings:
     round_seconds: float = 2.0
     actor: str = "ppo"
     """`ppo` or `fixed`, as in an agent's configuration."""
+    actors: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """The keys of `[actor]` for nodes that have another one, by name."""
+    on_request: bool = False
+    """Rounds begin when `AgentControl.step` asks for them, instead of by themselves."""
     buy_hints: bool = True
     pinned_policy: PolicySpec | None = None
     """Fees that all agents are held to, so that they watch, decide and learn without effect."""
@@ -178,11 +182,11 @@ def configuration(testbed: Testbed, name: str, settings: FleetSettings, seed: in
             "hint_per_hour_msat": 500 * MSAT_PER_SAT if settings.buy_hints else 0,
             "hint_per_day_msat": 2_000 * MSAT_PER_SAT if settings.buy_hints else 0,
         },
-        "rounds": {"seconds": settings.round_seconds},
+        "rounds": {"seconds": settings.round_seconds, "on_request": settings.on_request},
         # Liquidity moves here within seconds as elsewhere within hours; beliefs age with it.
         "routing": {"liquidity_half_life_seconds": BELIEF_ROUNDS * settings.round_seconds},
         "fees": _fee_bounds(settings),
-        "actor": {"kind": settings.actor, "seed": seed},
+        "actor": dict(settings.actors.get(name, {"kind": settings.actor, "seed": seed})),
     }
     if name in testbed.sellers:
         site = testbed.sellers[name]

@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 from lnagents.evaluate.networks import find_network
 from lnagents.model.files import StrictModel
 from lnagents.model.generate import Pair, join_nodes
+from lnagents.model.topology import Topology
 from lnagents.model.workload import (
     MAX_FEE_LIMIT_PPM,
     AmountSpec,
@@ -55,6 +56,8 @@ class Arena:
     network: Network
     agents: tuple[str, ...]
     workload: Workload
+    topology: Topology | None = None
+    """What a testbed builds it from; None where there is only a network."""
 
 
 class Payers(StrictModel):
@@ -131,7 +134,8 @@ class CompetingPaths(Payers):
             ),
         )
         topology = join_nodes(self.name, self.routers + len(ends), pairs, rng)
-        return Arena(from_topology(topology), _names(range(self.routers)), workload)
+        agents = _names(range(self.routers))
+        return Arena(from_topology(topology), agents, workload, topology)
 
 
 class HubAndSpoke(Payers):
@@ -160,7 +164,7 @@ class HubAndSpoke(Payers):
             pairs += [(hub, spoke) for hub in rng.sample(hubs, self.joined)]
         workload = self.among(_names(spokes), self.name, rng)
         topology = join_nodes(self.name, self.hubs + self.spokes, pairs, rng)
-        return Arena(from_topology(topology), _names(hubs), workload)
+        return Arena(from_topology(topology), _names(hubs), workload, topology)
 
 
 class ScaleFree(Payers):

@@ -1,0 +1,35 @@
+"""Who decides: a condition's actors as sections of the configuration of a daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lnagents.agent.config import ActorSection
+from lnagents.evaluate.live.plan import AS_FOUND, FROZEN, ONLINE
+
+
+def actor_values(condition: str, team: Path, seed: int) -> dict[str, Any]:
+    """The keys of `[actor]` for one router's daemon, as a configuration has them.
+
+    Args:
+        condition: one of `LivePlan.conditions`.
+        team: the checkpoint of the trained team.
+        seed: of the actor.
+    """
+    if condition == AS_FOUND:
+        return {"kind": "fixed", "seed": seed}
+    if condition in (FROZEN, ONLINE):
+        learn = condition == ONLINE
+        return {"kind": "trained", "checkpoint": str(team), "learn": learn, "seed": seed}
+    return {"kind": "heuristic", "heuristic": condition, "seed": seed}
+
+
+def actor_section(condition: str, team: Path, seed: int) -> ActorSection:
+    """The same, checked."""
+    return ActorSection.model_validate(actor_values(condition, team, seed))
+
+
+def actor_seed(seed: int, place: int) -> int:
+    """Of the router at `place`: the same in both worlds."""
+    return seed % 1_000_000 * 1_000 + place

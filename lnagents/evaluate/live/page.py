@@ -1,0 +1,174 @@
+"""The page of a live comparison, and its section for other pages."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import plotly.graph_objects as go
+
+from lnagents.evaluate.live.plan import FROZEN, ONLINE, Scenario
+from lnagents.evaluate.live.scores import MEASURES, LiveScores
+from lnagents.evaluate.page import chart, number, page, table, write_whole
+from lnagents.evaluate.statistics import Estimate
+
+PAGE = "live.html"
+DATA = "live.json"
+
+AIM_PERCENT = 5.0
+"""How far fees and success on real nodes may be from those in the twin."""
+
+HAPPENS = {
+    Scenario.STEADY: "Nothing changes within a run.",
+    Scenario.COMPETITOR: "A further router, too dear for anyone at first, undercuts all others from"
+    " round {} on.",
+    Scenario.DRAIN: "Before round {} every router loses what it has on half of its channels.",
+}
+
+NOTES = (
+    "One daemon runs beside every node. Those of the routers are compared; the others leave their"
+    " fees as they are. All daemons live their rounds at the same time, between the payments of one"
+    " round and those of the next, and LND itself sends the payments, so that every condition meets"
+    " the same traffic. Each seed is another network with other payments, none of them used in"
+    " training; all conditions of a seed run on the same nodes, which are put back in between.",
+    "Intervals are 95 % percentile intervals of the bootstrap over seeds. They cover which networks"
+    " and payments were drawn.",
+    "The twin lives through the same network, seed, payments and actors. What explores (online)"
+    " draws the same lots in both worlds, but for other channels: real channels get their ids, and"
+    " with them their order, when they are opened.",
+)
+
+
+def write_live_page(scores: LiveScores, folder: Path) -> Path:
+    """Write the page and, as JSON, its figures into `folder`; returns the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = scores.plan.name
+    write_whole(folder / DATA, json.dumps(scores.to_json(), indent=1, allow_nan=False) + "\n")
+    body = [f"<h1>On real nodes: “{escape(name)}”</h1>", *live_section(scores)]
+    write_whole(folder / PAGE, page(f"lnagents experiment live {name}", body))
+    return folder / PAGE
+
+
+def live_section(scores: LiveScores) -> list[str]:
+    """The body of the page."""
+    plan = scores.plan
+    happens = HAPPENS[plan.scenario].format(plan.changes_at)
+    facts = (
+        f"{len(scores.seeds)} of {plan.seeds} seeds, {plan.rounds} rounds each. {happens}"
+        f" lnagents {', '.join(scores.versions)}."
+    )
+    return [
+        f'<p class="facts">{escape(facts)}</p>',
+        f'<p class="summary">{escape(" ".join(summarise_live(scores)))}</p>',
+        *(f'<p class="note">{escape(note)}</p>' for note in NOTES),
+        "<h2>All measures on real nodes</h2>",
+        _means(scores),
+        f"<h2>Less {escape(plan.baseline)} on the same seeds</h2>",
+        _differences(scores),
+        "<h2>Income round by round</h2>",
+        chart(_curves(scores), f"curves-{plan.name}"),
+        "<h2>Real nodes against the twin</h2>",
+        _gaps(scores),
+    ]
+
+
+def summarise_live(scores: LiveScores) -> list[str]:
+    """What came out, in plain sentences, whichever way it fell."""
+    plan = scores.plan
+    told = []
+    for condition, row in scores.against.items():
+        gain = row["profit"]
+        if gain.low > 0.0 or gain.high < 0.0:
+            verb = "earned more than" if gain.low > 0.0 else "earned less than"
+            told.append(f"{condition} {verb} {plan.baseline}, by {_text(gain)} sat a round.")
+        else:
+            told.append(f"{condition} cannot be told from {plan.baseline} ({_text(gain)}).")
+    for half, found in (("first", scores.at_once), ("second", scores.learned)):
+        if found is not None:
+            verdict = (
+                "more" if found.low > 0.0 else "less" if found.high < 0.0 else "not clearly more"
+            )
+            told.append(
+                f"In the {half} half after the change, {ONLINE} earned {verdict} than {FROZEN}:"
+                f" {_text(found)} sat a round."
+            )
+    for gap in scores.gaps:
+        within = gap.fees.value <= AIM_PERCENT and gap.success.value <= AIM_PERCENT
+        told.append(
+            f"Gap to the twin, {gap.condition}: fees {_text(gap.fees)} %, success"
+            f" {_text(gap.success)} points, {'within' if within else 'beyond'} {AIM_PERCENT:g} %."
+        )
+    return told
+
+
+def _means(scores: LiveScores) -> str:
+    head = ("", *(f"{one.title}, {one.unit}" if one.unit else one.title for one in MEASURES))
+    cells = [
+        (escape(condition), *(_stacked(row[one.key]) for one in MEASURES))
+        for condition, row in scores.means.items()
+    ]
+    return table(head, cells)
+
+
+def _differences(scores: LiveScores) -> str:
+    head = ("", *(f"{one.title}, {one.unit}" if one.unit else one.title for one in MEASURES))
+    cells = [
+        (escape(condition), *(_stacked(row[one.key]) for one in MEASURES))
+        for condition, row in scores.against.items()
+    ]
+    return table(head, cells)
+
+
+def _gaps(scores: LiveScores) -> str:
+    head = (
+        "", "fees, |live - twin|, %", "fees, live - twin, %", "success, |live - twin|, points",
+        "payments with the same end, %",
+    )  # fmt: skip
+    cells = [
+        (
+            escape(row.condition),
+            _stacked(row.fees),
+            _stacked(row.fees_signed),
+            _stacked(row.success),
+            number(row.same),
+        )
+        for row in scores.gaps
+    ]
+    return table(head, cells)
+
+
+def _curves(scores: LiveScores) -> go.Figure:
+    figure = go.Figure()
+    for condition, curve in scores.curves.items():
+        smooth = _smoothed(curve.mean(axis=0))
+        figure.add_scatter(y=smooth, name=condition, mode="lines")
+    at = scores.plan.changes_at
+    if at is not None:
+        figure.add_vline(x=at, line_dash="dot")
+    figure.update_layout(
+        xaxis_title="round",
+        yaxis_title="routers' income, sat a round (mean over seeds, 5 rounds)",
+        template="plotly_white",
+    )
+    return figure
+
+
+def _smoothed(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Sequence[float]:
+    return [float(values[max(0, place - 4) : place + 1].mean()) for place in range(len(values))]
+
+
+def _text(found: Estimate) -> str:
+    if math.isnan(found.value):
+        return "–"
+    return f"{number(found.value)} ({number(found.low)} to {number(found.high)})"
+
+
+def _stacked(found: Estimate) -> str:
+    if math.isnan(found.value):
+        return "–"
+    interval = f"{number(found.low)} … {number(found.high)}"
+    return f'{number(found.value)}<br><span class="note">{interval}</span>'

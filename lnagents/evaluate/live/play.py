@@ -1,0 +1,102 @@
+"""One run, round after round; the same for both worlds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lnagents.env.world import World
+from lnagents.evaluate.live.stage import Stage, drains, rivals_decision
+from lnagents.model.payment import PaymentOutcome
+from lnagents.model.units import Msat
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What one router's agent tells after its round."""
+
+    fees_earned_msat: Msat
+    """In the round before."""
+    updates: int
+    """Policies announced so far."""
+
+
+class Deciders(Protocol):
+    """The agents of all routers."""
+
+    def decide(self) -> Mapping[str, Books]:
+        """Let every agent live one round, in which it decides; returns when all have heard of it.
+
+        A round begins with what the payments since the one before have brought.
+        """
+
+
+@dataclass(slots=True)
+class Round:
+    """One round of a run."""
+
+    outcomes: list[PaymentOutcome]
+    """Of the stage's payments, in their order."""
+    fees_earned_msat: dict[str, Msat] = field(default_factory=dict)
+    """By router."""
+    seconds: float = 0.0
+    """That it took, of real time."""
+
+
+@dataclass(slots=True)
+class Record:
+    """What came of a run."""
+
+    rounds: list[Round]
+    updates: dict[str, int]
+    """Policies that each router announced."""
+    drained: int
+    """Payments that drained channels, those that were made."""
+
+
+def play(
+    world: World, deciders: Deciders, stage: Stage, *, progress: Callable[[int], None]
+) -> Record:
+    """Play all rounds of `stage` on `world`, which was reset.
+
+    Args:
+        world: where; of agents it has none but the competitor, or it leaves them to `deciders`.
+        deciders: of the routers.
+        stage: what is paid, and what happens.
+        progress: told how many rounds are over.
+
+    Raises:
+        LnagentsError: the network or an agent failed.
+    """
+    record = Record([], {}, 0)
+    for number, payments in enumerate(stage.payments):
+        began = time.monotonic()
+        entering = rivals_decision(stage, world, number)
+        if entering:
+            world.apply(entering)
+        _book(record, deciders.decide())
+        draining = drains(stage, world, number)
+        outcomes = world.run([*draining, *payments])
+        record.drained += sum(one.settled for one in outcomes[: len(draining)])
+        lived = Round(list(outcomes[len(draining) :]), seconds=time.monotonic() - began)
+        record.rounds.append(lived)
+        progress(number + 1)
+    # What it decides has no effect any more, but it says what the last round has brought.
+    updates = dict(record.updates)
+    _book(record, deciders.decide())
+    record.updates = updates
+    return record
+
+
+def _book(record: Record, told: Mapping[str, Books]) -> None:
+    for name, books in told.items():
+        record.updates[name] = books.updates
+        if record.rounds:
+            record.rounds[-1].fees_earned_msat[name] = books.fees_earned_msat
+
+
+def settled(outcomes: Sequence[PaymentOutcome]) -> list[PaymentOutcome]:
+    """Those that arrived."""
+    return [one for one in outcomes if one.settled]

@@ -1,0 +1,265 @@
+"""From the runs of a plan to figures with intervals; pure functions of `LiveResult`s."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lnagents.evaluate.live.plan import FROZEN, ONLINE, LivePlan
+from lnagents.evaluate.live.results import LiveResult, WorldName
+from lnagents.evaluate.statistics import Estimate, Floats, estimate, mean, paired_difference
+from lnagents.model.errors import ExperimentError
+from lnagents.model.units import MSAT_PER_SAT
+
+SEED = 1
+"""Of all intervals, so that a report is the same whenever it is made."""
+
+Runs = Mapping[tuple[str, int], LiveResult]
+"""By condition and seed, of one world."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveMeasure:
+    """One figure of a run."""
+
+    key: str
+    title: str
+    unit: str
+    of: Callable[[LiveResult], float]
+
+
+def _paid(result: LiveResult) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """[payments, 4] of all rounds."""
+    return np.array([one for lived in result.payments for one in lived], np.float64).reshape(-1, 4)
+
+
+def profit(result: LiveResult, rounds: slice = slice(None)) -> float:
+    """The routers' routing income, sat a round; they make no payments of their own."""
+    earned = np.array(result.earned[rounds], np.float64)
+    return float(earned.sum(axis=1).mean()) / MSAT_PER_SAT
+
+
+def success(result: LiveResult) -> float:
+    """Share of the payments that settled, %."""
+    return 100.0 * float(_paid(result)[:, 0].mean())
+
+
+def fees(result: LiveResult) -> float:
+    """What senders paid in fees, msat in all."""
+    return float(_paid(result)[:, 1].sum())
+
+
+def _latency(result: LiveResult, quantile: float) -> float:
+    paid = _paid(result)
+    seconds = paid[paid[:, 0] > 0, 3]
+    return 1_000.0 * float(np.quantile(seconds, quantile)) if len(seconds) else math.nan
+
+
+def _price(result: LiveResult) -> float:
+    paid = _paid(result)
+    amounts = np.array([one for lived in result.amounts for one in lived], np.float64)
+    arrived = float((amounts * paid[:, 0]).sum())
+    return 1e6 * float(paid[:, 1].sum()) / arrived if arrived else math.nan
+
+
+MEASURES: tuple[LiveMeasure, ...] = (
+    LiveMeasure("profit", "Routing income of the routers", "sat a round", profit),
+    LiveMeasure("success", "Payments settled", "%", success),
+    LiveMeasure("price", "What senders paid", "ppm", _price),
+    LiveMeasure("latency", "Latency of settled payments, median", "ms", lambda r: _latency(r, 0.5)),
+    LiveMeasure("latency95", "Latency, 95th percentile", "ms", lambda r: _latency(r, 0.95)),
+    LiveMeasure(
+        "failed_attempts", "Failed attempts per payment", "", lambda r: float(_paid(r)[:, 2].mean())
+    ),
+    LiveMeasure(
+        "updates",
+        "Policies announced by the routers",
+        "a round",
+        lambda r: sum(r.updates) / len(r.earned),
+    ),
+)  # fmt: skip
+"""What is reported of each condition."""
+
+
+@dataclass(frozen=True, slots=True)
+class GapRow:
+    """How far real nodes and the twin are apart under one condition, over all seeds."""
+
+    condition: str
+    fees: Estimate
+    """Mean of |live - twin| / twin, %."""
+    fees_signed: Estimate
+    success: Estimate
+    """Mean of |live - twin|, percentage points."""
+    same: float
+    """Share of the payments with the same end, fee and failed attempts, %."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveScores:
+    """What came out."""
+
+    plan: LivePlan
+    seeds: tuple[int, ...]
+    """Of which all runs on real nodes are there."""
+    means: Mapping[str, Mapping[str, Estimate]]
+    """By condition and key of a measure."""
+    against: Mapping[str, Mapping[str, Estimate]]
+    """The same less the baseline's on the same seeds."""
+    gaps: tuple[GapRow, ...]
+    curves: Mapping[str, Floats]
+    """[seeds, rounds], the routers' income in sat, by condition."""
+    learned: Estimate | None
+    """With a change: profit after it of who goes on learning less that of who does not, on the same
+    seeds, sat a round, in the second half of what follows the change."""
+    at_once: Estimate | None
+    """The same in the first half."""
+    versions: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data; what is not known is None."""
+        return {
+            "plan": self.plan.model_dump(mode="json"),
+            "seeds": list(self.seeds),
+            "conditions": {
+                name: {key: _plain(one) for key, one in row.items()}
+                for name, row in self.means.items()
+            },
+            "less_baseline": {
+                name: {key: _plain(one) for key, one in row.items()}
+                for name, row in self.against.items()
+            },
+            "gap": {
+                row.condition: {
+                    "fees_percent": _plain(row.fees),
+                    "fees_signed_percent": _plain(row.fees_signed),
+                    "success_points": _plain(row.success),
+                    "same_payments_percent": row.same,
+                }
+                for row in self.gaps
+            },
+            "online_less_frozen_after_change": {
+                "first_half": None if self.at_once is None else _plain(self.at_once),
+                "second_half": None if self.learned is None else _plain(self.learned),
+            },
+            "versions": list(self.versions),
+        }
+
+
+def _plain(found: Estimate) -> list[float | None]:
+    return [None if math.isnan(number) else number for number in found]
+
+
+def score(
+    plan: LivePlan, team: str, results: Mapping[tuple[str, WorldName], LiveResult]
+) -> LiveScores:
+    """The figures of all seeds of which every condition was run on real nodes.
+
+    Raises:
+        ExperimentError: there is none.
+    """
+    live, twin = (_of_world(plan, team, results, world) for world in ("live", "twin"))
+    seeds = tuple(
+        seed
+        for seed in range(plan.seeds)
+        if all((condition, seed) in live for condition in plan.conditions)
+    )
+    if not seeds:
+        raise ExperimentError(plan.name, "no seed has all its runs on real nodes")
+    tables = {
+        condition: {
+            measure.key: np.array([[measure.of(live[condition, seed])] for seed in seeds])
+            for measure in MEASURES
+        }
+        for condition in plan.conditions
+    }
+    base = tables[plan.baseline]
+    at = plan.changes_at
+    first = second = None
+    if at is not None:
+        half = at + (plan.rounds - at) // 2
+        first = _difference(live, seeds, slice(at, half))
+        second = _difference(live, seeds, slice(half, None))
+    return LiveScores(
+        plan=plan,
+        seeds=seeds,
+        means={
+            condition: {key: estimate(mean, one, seed=SEED) for key, one in table.items()}
+            for condition, table in tables.items()
+        },
+        against={
+            condition: {
+                key: paired_difference(mean, one, base[key], seed=SEED)
+                for key, one in table.items()
+            }
+            for condition, table in tables.items()
+            if condition != plan.baseline
+        },
+        gaps=tuple(
+            row
+            for condition in plan.conditions
+            if (row := gap_row(condition, live, twin, seeds)) is not None
+        ),
+        curves={
+            condition: np.array(
+                [
+                    np.array(live[condition, seed].earned, np.float64).sum(axis=1) / MSAT_PER_SAT
+                    for seed in seeds
+                ]
+            )
+            for condition in plan.conditions
+        },
+        learned=second,
+        at_once=first,
+        versions=tuple(sorted({one.version for one in live.values()})),
+    )
+
+
+def gap_row(condition: str, live: Runs, twin: Runs, seeds: Sequence[int]) -> GapRow | None:
+    """The gap of one condition, on the seeds that were run in both worlds; None: there are none."""
+    both = [seed for seed in seeds if (condition, seed) in twin]
+    if not both:
+        return None
+    pairs = [(live[condition, seed], twin[condition, seed]) for seed in both]
+    signed = np.array([[100.0 * (fees(a) - fees(b)) / max(1.0, fees(b))] for a, b in pairs])
+    points = np.array([[abs(success(a) - success(b))] for a, b in pairs])
+    equal = [
+        one[:3] == other[:3]
+        for a, b in pairs
+        for ours, theirs in zip(a.payments, b.payments, strict=True)
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+    return GapRow(
+        condition=condition,
+        fees=estimate(mean, np.abs(signed), seed=SEED),
+        fees_signed=estimate(mean, signed, seed=SEED),
+        success=estimate(mean, points, seed=SEED),
+        same=100.0 * sum(equal) / len(equal),
+    )
+
+
+def _of_world(
+    plan: LivePlan,
+    team: str,
+    results: Mapping[tuple[str, WorldName], LiveResult],
+    world: WorldName,
+) -> dict[tuple[str, int], LiveResult]:
+    found = {}
+    for seed in range(plan.seeds):
+        for condition in plan.conditions:
+            result = results.get((plan.run_id(seed, condition, team), world))
+            if result is not None:
+                found[condition, seed] = result
+    return found
+
+
+def _difference(live: Runs, seeds: Sequence[int], rounds: slice) -> Estimate:
+    learning, frozen = (
+        np.array([[profit(live[condition, seed], rounds)] for seed in seeds])
+        for condition in (ONLINE, FROZEN)
+    )
+    return paired_difference(mean, learning, frozen, seed=SEED)

@@ -1,0 +1,82 @@
+"""The actors of the daemons, deciding in the twin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lnagents.agent.actor import Actor, make_actor
+from lnagents.agent.config import FeesSection, RewardSection
+from lnagents.env import AttemptCost, reward, reward_terms
+from lnagents.env.live.loop import LoopThread
+from lnagents.env.twin_world import TwinTimes, TwinWorld
+from lnagents.evaluate.live.conditions import actor_section, actor_seed
+from lnagents.evaluate.live.play import Books
+from lnagents.evaluate.live.stage import Stage
+from lnagents.model.view import NodeView
+
+
+class TwinDeciders:
+    """What `Rounds` does in a daemon, for all routers of a twin."""
+
+    def __init__(self, world: TwinWorld, stage: Stage, condition: str, team: Path) -> None:
+        """Make the actors.
+
+        Raises:
+            CheckpointError: the team cannot be used.
+        """
+        self._world = world
+        self._fees = FeesSection()
+        self._weights = RewardSection().weights()
+        self._loop = LoopThread("actors of the twin")
+        self._actors: dict[str, Actor] = {}
+        self._updates = dict.fromkeys(stage.routers, 0)
+        self._begun = False
+        try:
+            for place, name in enumerate(stage.routers):
+                section = actor_section(condition, team, actor_seed(stage.seed, place))
+                made = make_actor(section, AttemptCost(), str(team))
+                self._actors[name] = self._loop.run(made)
+        except BaseException:
+            self.close()
+            raise
+
+    def decide(self) -> Mapping[str, Books]:
+        """See `Deciders.decide`."""
+        views = self._world.observe()
+        keys = self._world.agents
+        before = self._world.twin.policies()
+        decisions = {}
+        for name, actor in self._actors.items():
+            view = views[keys[name]]
+            if self._begun:
+                value = reward(reward_terms(view), self._weights)
+                self._loop.run(actor.reward(value))
+            decisions[view.node] = self._loop.run(actor.decide(view, self._fees))
+        self._begun = True
+        self._world.apply(decisions)
+        changed = (before != self._world.twin.policies()).any(axis=1)
+        sources = self._world.network.edge_source()
+        for name in self._actors:
+            place = self._world.network.names.index(name)
+            self._updates[name] += int(changed[sources == place].sum())
+        return {
+            name: Books(_earned(views[keys[name]]), self._updates[name]) for name in self._actors
+        }
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self._actors.values():
+            self._loop.run(actor.close())
+        self._loop.close()
+
+
+def _earned(view: NodeView) -> int:
+    return sum(channel.flow.fees_earned_msat for channel in view.channels)
+
+
+def make_twin(stage: Stage, round_seconds: float) -> TwinWorld:
+    """The twin of the stage's network, reset."""
+    world = TwinWorld.of_topology(stage.topology, times=TwinTimes(pay=round_seconds))
+    world.reset(stage.seed)
+    return world

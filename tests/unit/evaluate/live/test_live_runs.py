@@ -1,0 +1,138 @@
+"""One run in the twin, its results, and what is made of them."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from lnagents.evaluate.live.page import live_section, summarise_live, write_live_page
+from lnagents.evaluate.live.plan import LivePlan, Scenario
+from lnagents.evaluate.live.play import play
+from lnagents.evaluate.live.results import FILE, LiveResult, LiveResults, WorldName
+from lnagents.evaluate.live.runner import team_digest
+from lnagents.evaluate.live.scores import fees, gap_row, profit, score, success
+from lnagents.evaluate.live.stage import make_stage
+from lnagents.evaluate.live.twins import TwinDeciders, make_twin
+from lnagents.model.errors import CheckpointError, ExperimentError
+from tests.unit.evaluate.live.teams import write_team
+from tests.unit.evaluate.live.test_live_plan import plan
+
+
+def run(chosen: LivePlan, seed: int, condition: str, team: Path, world: WorldName) -> LiveResult:
+    """In the twin, whatever it is called."""
+    stage = make_stage(chosen, seed)
+    twin = make_twin(stage, chosen.round_seconds)
+    rounds: list[int] = []
+    with closing(TwinDeciders(twin, stage, condition, team)) as actors:
+        record = play(twin, actors, stage, progress=rounds.append)
+    assert rounds == list(range(1, chosen.rounds + 1))
+    twin.twin.audit()
+    return LiveResult.of(
+        record,
+        stage.routers,
+        run=chosen.run_id(seed, condition, team_digest(team)),
+        world=world,
+        seed=seed,
+        condition=condition,
+    )
+
+
+@pytest.fixture(name="team", scope="module")
+def _team(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_team(tmp_path_factory.mktemp("team") / "team.pt")
+
+
+@pytest.mark.parametrize("condition", plan().conditions)
+def test_what_senders_pay_is_what_routers_earn(condition: str, team: Path) -> None:
+    result = run(plan(), 0, condition, team, "twin")
+    assert len(result.earned) == len(result.payments) == 6
+    assert fees(result) == sum(sum(one) for one in result.earned) > 0
+    assert profit(result) == pytest.approx(fees(result) / 6_000)
+    assert 0.0 < success(result) <= 100.0
+    assert any(result.updates) == (condition != "as-found")
+    assert replace(run(plan(), 0, condition, team, "twin"), round_seconds=()) == replace(
+        result, round_seconds=()
+    )
+
+
+def test_a_competitor_takes_income_away(team: Path) -> None:
+    chosen = plan(rounds=16).with_scenario(Scenario.COMPETITOR)
+    result = run(chosen, 0, "frozen", team, "twin")
+    at = chosen.changes_at
+    assert at is not None
+    assert profit(result, slice(at, None)) < profit(result, slice(0, at))
+
+
+def test_results_survive_an_interruption(tmp_path: Path, team: Path) -> None:
+    results = LiveResults(tmp_path / "results")
+    assert results.read() == {}
+    first = run(plan(), 0, "as-found", team, "twin")
+    results.append(first)
+    with (tmp_path / "results" / FILE).open("a") as file:
+        file.write('{"run": "half')
+    second = replace(first, run="other")
+    results.append(second)
+    read = results.read()
+    assert list(read) == [(first.run, "twin"), ("other", "twin")]
+    assert profit(read[first.run, "twin"]) == profit(first)
+    (tmp_path / "results" / FILE).write_text("{}\n")
+    with pytest.raises(ExperimentError, match="line 1 is not a result"):
+        results.read()
+
+
+def test_the_page_tells_what_came_out(tmp_path: Path, team: Path) -> None:
+    chosen = plan(rounds=4).with_scenario(Scenario.COMPETITOR)
+    results = LiveResults(tmp_path)
+    for seed in range(chosen.seeds):
+        for condition in chosen.conditions:
+            for world in ("live", "twin"):
+                results.append(run(chosen, seed, condition, team, world))
+    scores = score(chosen, team_digest(team), results.read())
+    assert scores.seeds == (0, 1)
+    for gap in scores.gaps:
+        assert gap.fees.value == gap.success.value == 0.0
+        assert gap.same == 100.0
+    told = " ".join(summarise_live(scores))
+    assert "In the second half after the change, online earned" in told
+    assert "within 5 %" in told
+    path = write_live_page(scores, tmp_path)
+    text = path.read_text()
+    assert "<h1>On real nodes: “small-competitor”</h1>" in text
+    assert "http" not in "".join(live_section(scores))
+    data = scores.to_json()
+    assert data["gap"]["frozen"]["same_payments_percent"] == 100.0
+    assert data["conditions"]["online"]["profit"][0] == pytest.approx(
+        scores.means["online"]["profit"].value
+    )
+
+
+def test_a_gap_is_told_in_percent_and_points(team: Path) -> None:
+    twin = run(plan(), 0, "as-found", team, "twin")
+    number = next(place for place, lived in enumerate(twin.payments) if lived and lived[0][0] == 1)
+    lived = list(twin.payments[number])
+    lost = lived[0][1]
+    lived[0] = (0, 0, 1, 0.5)
+    changed = (*twin.payments[:number], tuple(lived), *twin.payments[number + 1 :])
+    live = replace(twin, payments=changed)
+    row = gap_row("as-found", {("as-found", 0): live}, {("as-found", 0): twin}, [0])
+    assert row is not None
+    count = sum(map(len, twin.payments))
+    assert row.fees_signed.value == pytest.approx(-100.0 * lost / fees(twin))
+    assert row.fees.value == pytest.approx(100.0 * lost / fees(twin))
+    assert row.success.value == pytest.approx(100.0 / count)
+    assert row.same == pytest.approx(100.0 * (count - 1) / count)
+
+
+def test_without_a_whole_seed_there_is_nothing_to_tell(team: Path) -> None:
+    with pytest.raises(ExperimentError, match="no seed has all its runs"):
+        score(plan(), team_digest(team), {})
+
+
+def test_a_team_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        team_digest(tmp_path / "nothing.pt")
