@@ -64,11 +64,13 @@ class DaemonDeciders:
         fleet = self._fleet
         await asyncio.gather(*(fleet.control(name).step() for name in fleet.names))
         statuses = await fleet.statuses()
+        names = {node.key: name for name, node in testbed.nodes.items()}
         books = {}
         for name in self._routers:
             status = statuses[name]
             earned = 0 if status.reward_terms is None else status.reward_terms.fees_earned_msat
-            books[name] = Books(earned, status.policy_updates)
+            peers = tuple(names[channel.peer] for channel in status.channels)
+            books[name] = Books(earned, status.policy_updates, peers)
         return books
 
     def close(self) -> None:

@@ -37,9 +37,8 @@ NOTES = (
     " training; all conditions of a seed run on the same nodes, which are put back in between.",
     "Intervals are 95 % percentile intervals of the bootstrap over seeds. They cover which networks"
     " and payments were drawn.",
-    "The twin lives through the same network, seed, payments and actors. What explores (online)"
-    " draws the same lots in both worlds, but for other channels: real channels get their ids, and"
-    " with them their order, when they are opened.",
+    "The twin lives through the same network, seed, payments and actors; who explores draws the"
+    " same lots for the same channels.",
 )
 
 

@@ -21,6 +21,8 @@ class Books:
     """In the round before."""
     updates: int
     """Policies announced so far."""
+    peers: tuple[str, ...]
+    """Of its channels, in the order in which its actor is given them."""
 
 
 class Deciders(Protocol):
@@ -54,6 +56,8 @@ class Record:
     """Policies that each router announced."""
     drained: int
     """Payments that drained channels, those that were made."""
+    peers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """See `Books.peers`, by router."""
 
 
 def play(
@@ -93,6 +97,7 @@ def play(
 def _book(record: Record, told: Mapping[str, Books]) -> None:
     for name, books in told.items():
         record.updates[name] = books.updates
+        record.peers[name] = books.peers
         if record.rounds:
             record.rounds[-1].fees_earned_msat[name] = books.fees_earned_msat
 

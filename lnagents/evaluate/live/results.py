@@ -41,6 +41,8 @@ class LiveResult:
     round_seconds: tuple[float, ...]
     """That each round took, of real time."""
     version: str
+    peers: tuple[tuple[str, ...], ...] = ()
+    """[routers], see `Books.peers`."""
 
     @classmethod
     def of(
@@ -78,6 +80,7 @@ class LiveResult:
             drained=record.drained,
             round_seconds=tuple(round(one.seconds, 3) for one in record.rounds),
             version=__version__,
+            peers=tuple(record.peers.get(name, ()) for name in routers),
         )
 
 

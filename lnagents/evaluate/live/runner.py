@@ -123,7 +123,7 @@ def run_live(
         for job in jobs:
             if (job.run, "twin") not in done:
                 observer.phase(f"seed {seed}: {job.condition} in the twin")
-                results.append(_in_twin(job, observer))
+                results.append(_in_twin(job, results.read()[job.run, "live"], observer))
     return made
 
 
@@ -138,9 +138,11 @@ def _on_nodes(job: _Job, world: LiveWorld, observer: LiveObserver) -> LiveResult
     return job.result(record, "live")
 
 
-def _in_twin(job: _Job, observer: LiveObserver) -> LiveResult:
+def _in_twin(job: _Job, live: LiveResult, observer: LiveObserver) -> LiveResult:
+    """The same as `live`, also in the lots that those who explore draw for each channel."""
     world = make_twin(job.stage, job.plan.round_seconds)
-    with closing(TwinDeciders(world, job.stage, job.condition, job.team)) as actors:
+    peers = dict(zip(live.routers, live.peers, strict=False))
+    with closing(TwinDeciders(world, job.stage, job.condition, job.team, peers)) as actors:
         record = play(world, actors, job.stage, progress=_rounds(job, observer))
     return job.result(record, "twin")
 

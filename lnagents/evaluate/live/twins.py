@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lnagents.agent.actor import Actor, make_actor
@@ -19,13 +20,34 @@ from lnagents.model.view import NodeView
 class TwinDeciders:
     """What `Rounds` does in a daemon, for all routers of a twin."""
 
-    def __init__(self, world: TwinWorld, stage: Stage, condition: str, team: Path) -> None:
+    def __init__(
+        self,
+        world: TwinWorld,
+        stage: Stage,
+        condition: str,
+        team: Path,
+        peers: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         """Make the actors.
+
+        Args:
+            world: reset.
+            stage: who the routers are.
+            condition: who decides there.
+            team: the checkpoint of the trained team.
+            peers: by router, in which order its actor is given the channels to them, which are one
+                each; None: the network's. Who explores draws its lots in this order.
 
         Raises:
             CheckpointError: the team cannot be used.
         """
         self._world = world
+        names = {key: name for name, key in world.nodes.items()}
+        self._names = names
+        self._place = {
+            name: {peer: place for place, peer in enumerate(order)}
+            for name, order in (peers or {}).items()
+        }
         self._fees = FeesSection()
         self._weights = RewardSection().weights()
         self._loop = LoopThread("actors of the twin")
@@ -43,8 +65,9 @@ class TwinDeciders:
 
     def decide(self) -> Mapping[str, Books]:
         """See `Deciders.decide`."""
-        views = self._world.observe()
         keys = self._world.agents
+        told = self._world.observe()
+        views = {keys[name]: self._ordered(name, told[keys[name]]) for name in self._actors}
         before = self._world.twin.policies()
         decisions = {}
         for name, actor in self._actors.items():
@@ -60,19 +83,25 @@ class TwinDeciders:
         for name in self._actors:
             place = self._world.network.names.index(name)
             self._updates[name] += int(changed[sources == place].sum())
-        return {
-            name: Books(_earned(views[keys[name]]), self._updates[name]) for name in self._actors
-        }
+        return {name: self._books(name, views[keys[name]]) for name in self._actors}
+
+    def _ordered(self, name: str, view: NodeView) -> NodeView:
+        place = self._place.get(name)
+        if place is None:
+            return view
+        channels = sorted(view.channels, key=lambda channel: place[self._names[channel.peer]])
+        return replace(view, channels=tuple(channels))
+
+    def _books(self, name: str, view: NodeView) -> Books:
+        earned = sum(channel.flow.fees_earned_msat for channel in view.channels)
+        peers = tuple(self._names[channel.peer] for channel in view.channels)
+        return Books(earned, self._updates[name], peers)
 
     def close(self) -> None:
         """End the actors."""
         for actor in self._actors.values():
             self._loop.run(actor.close())
         self._loop.close()
-
-
-def _earned(view: NodeView) -> int:
-    return sum(channel.flow.fees_earned_msat for channel in view.channels)
 
 
 def make_twin(stage: Stage, round_seconds: float) -> TwinWorld:

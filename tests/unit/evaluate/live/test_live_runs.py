@@ -136,3 +136,24 @@ def test_without_a_whole_seed_there_is_nothing_to_tell(team: Path) -> None:
 def test_a_team_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
         team_digest(tmp_path / "nothing.pt")
+
+
+def test_who_explores_draws_the_same_lots_for_the_same_channels(team: Path) -> None:
+    chosen = plan()
+    stage = make_stage(chosen, 0)
+
+    def played(condition: str, order: list[str]) -> LiveResult:
+        twin = make_twin(stage, chosen.round_seconds)
+        peers = dict.fromkeys(stage.routers, order)
+        with closing(TwinDeciders(twin, stage, condition, team, peers)) as actors:
+            record = play(twin, actors, stage, progress=lambda number: None)
+        return LiveResult.of(
+            record, stage.routers, run="r", world="twin", seed=0, condition=condition
+        )
+
+    one, other = played("online", ["n2", "n3"]), played("online", ["n3", "n2"])
+    assert (one.peers, other.peers) == ((("n2", "n3"),) * 2, (("n3", "n2"),) * 2)
+    assert one.payments != other.payments
+    assert played("proportional", ["n2", "n3"]).payments == (
+        played("proportional", ["n3", "n2"]).payments
+    )
