@@ -38,7 +38,9 @@ NOTES = (
     "Intervals are 95 % percentile intervals of the bootstrap over seeds. They cover which networks"
     " and payments were drawn.",
     "The twin lives through the same network, seed, payments and actors; who explores draws the"
-    " same lots for the same channels.",
+    " same lots for the same channels. As long as payments that overlap end in the same order, both"
+    " agree to the millisatoshi; the first payment that ends otherwise, which happens sooner on a"
+    " busy machine, leaves other balances behind, which agents then see.",
 )
 
 
@@ -125,7 +127,7 @@ def _differences(scores: LiveScores) -> str:
 def _gaps(scores: LiveScores) -> str:
     head = (
         "", "fees, |live - twin|, %", "fees, live - twin, %", "success, |live - twin|, points",
-        "payments with the same end, %",
+        "payments with the same end, %", "first round apart, by seed",
     )  # fmt: skip
     cells = [
         (
@@ -134,6 +136,7 @@ def _gaps(scores: LiveScores) -> str:
             _stacked(row.fees_signed),
             _stacked(row.success),
             number(row.same),
+            ", ".join("–" if one is None else str(one) for one in row.apart),
         )
         for row in scores.gaps
     ]

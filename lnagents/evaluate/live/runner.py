@@ -18,7 +18,6 @@ from lnagents.evaluate.live.play import Record, play
 from lnagents.evaluate.live.results import LiveResult, LiveResults, WorldName
 from lnagents.evaluate.live.stage import Stage, make_stage
 from lnagents.evaluate.live.twins import TwinDeciders, make_twin
-from lnagents.model.errors import CheckpointError
 from lnagents.testbed import BackendKind
 
 OVERTIME_SECONDS = 30.0
@@ -36,16 +35,15 @@ class LiveObserver(Protocol):
 
 
 def team_digest(team: Path) -> str:
-    """What tells one trained team from another.
+    """What tells one trained team from another: a hash of the weights that its actors have.
 
     Raises:
         CheckpointError: it cannot be read, or is not the checkpoint of a team for nodes.
     """
-    read_team(team)
-    try:
-        return hashlib.sha256(team.read_bytes()).hexdigest()[:16]
-    except OSError as exc:
-        raise CheckpointError(f"{team} cannot be read: {exc.strerror}") from exc
+    digest = hashlib.sha256()
+    for name, weights in sorted(read_team(team).actor.state_dict().items()):
+        digest.update(name.encode() + weights.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,8 @@ class GapRow:
     """Mean of |live - twin|, percentage points."""
     same: float
     """Share of the payments with the same end, fee and failed attempts, %."""
+    apart: tuple[int | None, ...]
+    """By seed, the first round in which a payment was not the same; None: all were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ class LiveScores:
                     "fees_signed_percent": _plain(row.fees_signed),
                     "success_points": _plain(row.success),
                     "same_payments_percent": row.same,
+                    "first_round_apart": list(row.apart),
                 }
                 for row in self.gaps
             },
@@ -227,19 +230,27 @@ def gap_row(condition: str, live: Runs, twin: Runs, seeds: Sequence[int]) -> Gap
     pairs = [(live[condition, seed], twin[condition, seed]) for seed in both]
     signed = np.array([[100.0 * (fees(a) - fees(b)) / max(1.0, fees(b))] for a, b in pairs])
     points = np.array([[abs(success(a) - success(b))] for a, b in pairs])
-    equal = [
-        one[:3] == other[:3]
-        for a, b in pairs
-        for ours, theirs in zip(a.payments, b.payments, strict=True)
-        for one, other in zip(ours, theirs, strict=True)
-    ]
+    equal = [_equal_payments(a, b) for a, b in pairs]
+    payments = [one for result in equal for lived in result for one in lived]
     return GapRow(
         condition=condition,
         fees=estimate(mean, np.abs(signed), seed=SEED),
         fees_signed=estimate(mean, signed, seed=SEED),
         success=estimate(mean, points, seed=SEED),
-        same=100.0 * sum(equal) / len(equal),
+        same=100.0 * sum(payments) / len(payments),
+        apart=tuple(
+            next((number for number, lived in enumerate(result) if not all(lived)), None)
+            for result in equal
+        ),
     )
+
+
+def _equal_payments(one: LiveResult, other: LiveResult) -> list[list[bool]]:
+    """[rounds][payments]; how long a payment took does not count."""
+    return [
+        [mine[:3] == its[:3] for mine, its in zip(ours, theirs, strict=True)]
+        for ours, theirs in zip(one.payments, other.payments, strict=True)
+    ]
 
 
 def _of_world(

@@ -126,6 +126,7 @@ def test_a_gap_is_told_in_percent_and_points(team: Path) -> None:
     assert row.fees.value == pytest.approx(100.0 * lost / fees(twin))
     assert row.success.value == pytest.approx(100.0 / count)
     assert row.same == pytest.approx(100.0 * (count - 1) / count)
+    assert row.apart == (number,)
 
 
 def test_without_a_whole_seed_there_is_nothing_to_tell(team: Path) -> None:
