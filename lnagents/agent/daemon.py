@@ -25,6 +25,7 @@ from lnagents.agent.observer import Observer
 from lnagents.agent.payments import Payer
 from lnagents.agent.promises import FeePromises
 from lnagents.agent.rounds import Rounds
+from lnagents.agent.scores import STORE_NAME, Scores
 from lnagents.agent.selling import Prices, make_seller
 from lnagents.agent.status import AgentStatus, ChannelStatus, CheckpointReport
 from lnagents.agent.store import Store
@@ -44,7 +45,6 @@ from lnagents.model.errors import ConfigError, InvalidRequestError, LndError, St
 from lnagents.model.graph import ChannelPolicy
 from lnagents.model.units import Msat
 
-STORE_NAME = "agent.sqlite"
 LOCK_NAME = "lock"
 
 READY_SECONDS = 120.0
@@ -109,6 +109,7 @@ class Daemon:
             store.sales.on_sale = self._on_sale
             actor = self._actor = await self._make_actor(store)
             stack.push_async_callback(actor.close)
+            self._scores = Scores(store.database)
             self._promises = FeePromises(self._observer.own_policy)
             self._promises.load(await _promised(store))
             self._rounds = Rounds(
@@ -206,7 +207,13 @@ class Daemon:
         buyer = await services.enter_async_context(
             DocumentBuyer(self._client, self._payer, self._store.purchases, budget)
         )
-        advisor = Advisor(buyer, self._liquidity, lambda: self.config, self._on_hint_decision)
+        scores = self._scores
+        await scores.load(time.time() - MAX_SECONDS)
+        self._liquidity.on_tested = scores.judged
+        self._payer.on_policy = scores.announced
+        advisor = Advisor(
+            buyer, self._liquidity, lambda: self.config, self._on_hint_decision, scores
+        )
         self._payer.advisor = advisor
         group.create_task(self._resume_purchases(buyer, advisor), name="purchases")
 

@@ -3,7 +3,10 @@
 The rule: take the candidate that would be chosen without learning. Its most uncertain hop, of those
 one of whose ends is a configured seller, decides. If the hint says no, another candidate is taken
 and a failed attempt is saved, which happens with probability 1 - p. So a hint is worth
-(1 - p) × attempt cost, and is bought if that is more than its price and the budgets allow it.
+(1 - p) × attempt cost, if it is right. How far it can be relied on is learned from what became of
+the seller's hints before (`lnagents.market.scores`): its skill is 1 if they were always right, 0 if
+they told no more than was believed anyway. A hint is bought if worth × skill is more than its price
+and the budgets allow it; so a seller whose information does not help is dropped.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import structlog
 from lnagents.agent.candidates import Candidate
 from lnagents.agent.config import AgentConfig, BuySection
 from lnagents.agent.liquidity import Liquidity
+from lnagents.agent.scores import Scores
 from lnagents.agent.store import HintRecord
 from lnagents.env import AttemptCost
 from lnagents.market import (
@@ -64,12 +68,14 @@ class Advisor:
         liquidity: Liquidity,
         config: Callable[[], AgentConfig],
         record: Callable[[str, str, str, str], None],
+        scores: Scores,
     ) -> None:
         """`record` is told subject, verdict (`bought`, `skipped`), what was asked, and why."""
         self._buyer = buyer
         self._liquidity = liquidity
         self._config = config
         self._record = record
+        self._scores = scores
         self._catalogues: dict[NodeKey, tuple[float, Catalogue]] = {}
         self._silent_until: dict[NodeKey, float] = {}
         self._buying: dict[tuple[ShortChannelId, NodeKey], asyncio.Event] = {}
@@ -100,8 +106,11 @@ class Advisor:
             done.set()
             del self._buying[key]
 
-    def learn(self, hint: LiquidityHint) -> None:
-        """Let a verified hint bound what is believed."""
+    def learn(self, hint: LiquidityHint, prior: float | None = None) -> None:
+        """Let a verified hint bound what is believed.
+
+        It is scored if `prior`, the chance that was believed before, is known.
+        """
         self._liquidity.add_hint(
             HintRecord(
                 hint.scid,
@@ -110,6 +119,7 @@ class Advisor:
                 hint.probability,
                 hint.issued_at,
                 hint.expires_at,
+                *(() if prior is None else (hint.issuer, prior)),
             )
         )
 
@@ -120,7 +130,7 @@ class Advisor:
         sellers = {
             one.key: Seller(one.url, one.key)
             for one in buy.sellers
-            if self._silent_until.get(one.key, 0.0) <= now
+            if self._silent_until.get(one.key, 0.0) <= now and self._scores.skill(one.key) > 0.0
         }
         best: tuple[Edge, Msat, float, Seller] | None = None
         hops = list(zip(candidate.edges, candidate.estimates, strict=True))[1:]
@@ -144,7 +154,8 @@ class Advisor:
         chance: float,
         cost: AttemptCost,
     ) -> bool:
-        worth = round((1.0 - chance) * cost.of(amount))
+        skill = self._scores.skill(seller.key)
+        worth = round((1.0 - chance) * cost.of(amount) * skill)
         asked = f"{format_short_channel_id(edge.scid)} from {edge.source[:8]}"
         asked += f", {format_msat(amount)}"
         try:
@@ -169,7 +180,7 @@ class Advisor:
             _log.warning("hint_not_bought", seller=seller.url, asked=asked, cause=cause)
             return False
         assert isinstance(hint, LiquidityHint)  # noqa: S101  (it answers the request)
-        self.learn(hint)
+        self.learn(hint, chance)
         self._record(payment_hash, "bought", asked, f"{said}; answer {hint.probability:.0%}")
         return True
 

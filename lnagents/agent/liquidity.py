@@ -8,7 +8,7 @@ it widens again, half of the way in each half-life. A hint bounds the chance of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from lnagents.agent.store import HintRecord, LiquidityRecord
@@ -100,6 +100,8 @@ class Liquidity:
         self._refused: dict[tuple[ShortChannelId, NodeKey], tuple[ChannelPolicy | None, float]] = {}
         self._node_refused: dict[NodeKey, float] = {}
         self._changed: set[ShortChannelId] = set()
+        self.on_tested: Callable[[HintRecord, bool], None] | None = None
+        """Told each hint that an attempt put to the test, and whether its amount passed."""
 
     def bounds(self, edge: Edge, now: float) -> tuple[Msat, Msat]:
         """What certainly passes and what at most passes over `edge` in msat, as believed now."""
@@ -232,8 +234,17 @@ class Liquidity:
             self._hints[edge.scid, edge.source] = replace(hint, expires_at=now)
         return interval
 
+    def _test_hint(self, edge: Edge, amount: Msat, now: float, *, passed: bool) -> None:
+        hint = self._hints.get((edge.scid, edge.source))
+        if hint is None or now >= hint.expires_at or self.on_tested is None:
+            return
+        # More that passes, or less that does not, says what became of the hint's own amount.
+        if amount >= hint.amount_msat if passed else amount <= hint.amount_msat:
+            self.on_tested(hint, passed)
+
     def _passes(self, edge: Edge, amount: Msat, now: float, *, moved: bool) -> None:
         """`edge` could carry `amount`; if the payment settled, it has moved to the other side."""
+        self._test_hint(edge, amount, now, passed=True)
         interval = self._now(edge, now)
         capacity = interval.capacity
         if edge.source < edge.target:
@@ -250,6 +261,7 @@ class Liquidity:
 
     def _lacks(self, edge: Edge, amount: Msat, now: float) -> None:
         """`edge` could not carry `amount`: its end has less, not counting the reserve it keeps."""
+        self._test_hint(edge, amount, now, passed=False)
         interval = self._now(edge, now)
         most = min(interval.capacity, amount - 1 + RESERVE_SHARE * interval.capacity)
         if edge.source < edge.target:

@@ -133,6 +133,8 @@ class Payer:
         self._on_outcome = on_outcome
         self.advisor: HintAdvisor | None = None
         """Asked before each payment that is not a purchase itself."""
+        self.on_policy: Callable[[bytes], None] | None = None
+        """Told the signed policies that come along with failures."""
         self._running: dict[PaymentHash, asyncio.Task[PaymentRecord]] = {}
         self._stopping = False
 
@@ -382,6 +384,8 @@ class Payer:
         await self._store.payments.fail_attempt(number, failure, now)
         if failure is None:
             return "an attempt failed without a cause"
+        if self.on_policy is not None:
+            self.on_policy(failure.policy_update)
         edges = list(chosen.edges)
         if failure.code is FailureCode.UNREADABLE_FAILURE:
             self._liquidity.unreadable(edges, now)

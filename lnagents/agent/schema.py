@@ -153,4 +153,29 @@ CREATE TABLE checkpoints (
 ) STRICT;
 """
 
-SCHEMA = (VERSION_1,)
+VERSION_2 = """
+-- Who gave a hint (empty: not known), and what was believed before it came.
+ALTER TABLE hints ADD COLUMN issuer TEXT NOT NULL DEFAULT '';
+ALTER TABLE hints ADD COLUMN prior REAL NOT NULL DEFAULT 0.5;
+
+-- Hints that an attempt put to the test.
+CREATE TABLE hint_outcomes (
+    id INTEGER PRIMARY KEY,
+    seller_key TEXT NOT NULL,
+    probability REAL NOT NULL,
+    prior REAL NOT NULL,
+    passed INTEGER NOT NULL CHECK (passed IN (0, 1)),
+    at REAL NOT NULL
+) STRICT;
+
+-- Evidence (JSON) that convinces others.
+CREATE TABLE broken_promises (
+    id INTEGER PRIMARY KEY,
+    seller_key TEXT NOT NULL,
+    evidence TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+"""
+
+SCHEMA = (VERSION_1, VERSION_2)

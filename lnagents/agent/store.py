@@ -66,6 +66,10 @@ class HintRecord:
     probability: float
     issued_at: float
     expires_at: float
+    issuer: NodeKey = ""
+    """Who said so; empty: it is not scored."""
+    prior: float = 0.5
+    """What was believed before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,13 +273,15 @@ class Store:
             )
         for hint in hints:
             self.database.later(
-                "INSERT OR REPLACE INTO hints VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO hints VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 _signed(hint.scid),
                 hint.source,
                 hint.amount_msat,
                 hint.probability,
                 hint.issued_at,
                 hint.expires_at,
+                hint.issuer,
+                hint.prior,
             )
 
     async def load_beliefs(

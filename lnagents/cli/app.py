@@ -9,7 +9,18 @@ from typing import Annotated
 import typer
 
 from lnagents import __version__
-from lnagents.cli import agent, bench, demo, experiment, testbed, toolchain, topology, train, twin
+from lnagents.cli import (
+    agent,
+    bench,
+    demo,
+    experiment,
+    market,
+    testbed,
+    toolchain,
+    topology,
+    train,
+    twin,
+)
 from lnagents.cli.output import FAILURE, INPUT_ERROR, error_console
 from lnagents.model.errors import InputError, LnagentsError
 
@@ -27,6 +38,7 @@ app.command("train")(train.train)
 app.command("resume")(train.resume)
 app.add_typer(testbed.app, name="testbed")
 app.add_typer(agent.app, name="agent")
+app.add_typer(market.app, name="market")
 app.add_typer(topology.app, name="topology")
 app.add_typer(twin.app, name="twin")
 app.add_typer(bench.app, name="bench")

@@ -11,6 +11,7 @@ or `l402`, `wallet`, `transport`, `budget` and `buyer`; and `evidence`, what can
 when a statement was false. `stubs` is generated from protos/market.
 """
 
+from lnagents.market.browse import Browser
 from lnagents.market.budget import Budget
 from lnagents.market.buyer import BuyerNode, DocumentBuyer
 from lnagents.market.catalogue import Catalogue, Offer, Quote
@@ -49,6 +50,7 @@ from lnagents.market.seller import DocumentSeller, SellerNode, SellerSettings, s
 from lnagents.market.service import create_app, running_seller
 
 __all__ = [
+    "Browser",
     "Budget",
     "BuyerNode",
     "Catalogue",

@@ -29,17 +29,12 @@ from l402_requests import (
     SpendingLog,
 )
 
+from lnagents.market.browse import EXCHANGE_SECONDS, MAX_ANSWER_BYTES, Browser
 from lnagents.market.budget import Budget
-from lnagents.market.catalogue import Catalogue, Quote, parse_catalogue, parse_quote
+from lnagents.market.catalogue import Catalogue, Quote
 from lnagents.market.documents import Document, verify_document
 from lnagents.market.l402 import Challenge, authorization, parse_challenge, parse_macaroon
-from lnagents.market.paths import (
-    CATALOGUE_PATH,
-    QUOTES_PREFIX,
-    LiquidityRequest,
-    Request,
-    parse_quoted,
-)
+from lnagents.market.paths import LiquidityRequest, Request, parse_quoted
 from lnagents.market.records import (
     LightningPayer,
     Purchase,
@@ -47,7 +42,7 @@ from lnagents.market.records import (
     PurchaseState,
     Seller,
 )
-from lnagents.market.transport import BoundedTransport
+from lnagents.market.transport import BoundedTransport, cause_of, refusal_of
 from lnagents.market.wallet import LightningWallet
 from lnagents.model.errors import (
     ChallengeError,
@@ -72,16 +67,11 @@ from lnagents.model.units import (
     format_short_channel_id,
 )
 
-EXCHANGE_SECONDS = 20.0
-"""For one HTTP exchange, payments not included."""
 COLLECT_SECONDS = 10.0
 """For which a seller that fails after it was paid is asked again; after that `resume()` has to."""
-MAX_ANSWER_BYTES = 262_144
-"""A document has up to 4,096 bytes, a catalogue about 180 for each channel and product."""
 ABANDON_SECONDS = 86_400.0
 """After which a document that was paid and never delivered is given up."""
 
-_SHOWN_CHARACTERS = 200
 
 _log = structlog.get_logger()
 
@@ -144,6 +134,7 @@ class DocumentBuyer:
         self._open: dict[str, _Open] = {}
         """By path; every path has a nonce of its own."""
         bounded = BoundedTransport(EXCHANGE_SECONDS, MAX_ANSWER_BYTES, transport)
+        self._browser = Browser(bounded)
         self._plain = httpx.AsyncClient(transport=bounded, timeout=EXCHANGE_SECONDS)
         self._paying = AsyncL402Client(
             wallet=LightningWallet(
@@ -167,36 +158,15 @@ class DocumentBuyer:
     ) -> None:
         await self._paying.aclose()
         await self._plain.aclose()
+        await self._browser.__aexit__(None, None, None)
 
     async def catalogue(self, seller: Seller) -> Catalogue:
-        """What `seller` offers now, for free.
-
-        Raises:
-            MarketError: it does not answer, or not as this seller.
-        """
-        catalogue = parse_catalogue(await self._free(seller, CATALOGUE_PATH, "catalogue"))
-        if catalogue.seller != seller.key:
-            raise MarketError(f"{seller.url} sells for {catalogue.seller}, not for {seller.key}")
-        return catalogue
+        """What `seller` offers now, for free; see `Browser`."""
+        return await self._browser.catalogue(seller)
 
     async def quote(self, seller: Seller, request: Request) -> Quote:
-        """The price of `request`, for free; the seller holds it until the quote expires.
-
-        Raises:
-            NotForSaleError: the seller does not offer it.
-            MarketError: it does not answer, or with a quote for something else.
-        """
-        asked = request.path()
-        quote = parse_quote(await self._free(seller, QUOTES_PREFIX + asked, "quote"))
-        try:
-            quoted, plain, mark = parse_quoted(quote.path)
-        except NotForSaleError as exc:
-            raise MarketError(f"{seller.url} made a quote that cannot be read: {exc}") from exc
-        if (quoted, plain) != (request, asked):
-            raise MarketError(f"{seller.url} made a quote for something else")
-        if mark is None or (mark.price_sat, mark.expires_at) != (quote.price_sat, quote.expires_at):
-            raise MarketError(f"{seller.url} made a quote that contradicts itself")
-        return quote
+        """The price of `request`, for free; see `Browser`."""
+        return await self._browser.quote(seller, request)
 
     async def buy(
         self,
@@ -302,25 +272,13 @@ class DocumentBuyer:
             name = format_short_channel_id(request.channel)
             raise NotForSaleError(f"{key} is not an end of channel {name}")
 
-    async def _free(self, seller: Seller, path: str, what: str) -> bytes:
-        """The body of what the seller tells for free."""
-        try:
-            response = await self._plain.get(_url(seller, path))
-        except httpx.HTTPError as exc:
-            raise MarketError(f"{seller.url} does not answer: {_cause(exc)}") from exc
-        if response.status_code == httpx.codes.NOT_FOUND:
-            raise NotForSaleError(f"{seller.url} has no {what}: {_refusal(response)}")
-        if response.status_code != httpx.codes.OK:
-            raise MarketError(f"{seller.url} has no {what}: {_refusal(response)}")
-        return response.content
-
     def _unsold(
         self, seller: Seller, quote: Quote | None, response: httpx.Response | None
     ) -> MarketError:
         """Why there was no challenge: Aperture says 500 whatever the pricer had against it."""
         if quote is not None and quote.expires_at <= self._clock():
             return NotForSaleError(f"the quote of {seller.url} has expired")
-        return MarketError(f"{seller.url} sells nothing: {_refusal(response)}")
+        return MarketError(f"{seller.url} sells nothing: {refusal_of(response)}")
 
     async def _exchange(self, state: _Open) -> httpx.Response | None:
         """Ask, pay, and ask again; None: it was paid, but then the seller did not answer."""
@@ -329,7 +287,7 @@ class DocumentBuyer:
         except httpx.HTTPError as exc:
             if state.preimage:
                 return None
-            raise MarketError(f"{state.seller.url} does not answer: {_cause(exc)}") from exc
+            raise MarketError(f"{state.seller.url} does not answer: {cause_of(exc)}") from exc
         except PaymentFailedError as exc:
             # The client wraps what our wallet raised.
             cause = exc.__cause__
@@ -411,7 +369,7 @@ class DocumentBuyer:
             response = await self._present(purchase, preimage)
         if response.status_code != httpx.codes.OK:
             kind = NotForSaleError if response.status_code == httpx.codes.NOT_FOUND else TokenError
-            message = f"{purchase.seller.url} was paid and refuses: {_refusal(response)}"
+            message = f"{purchase.seller.url} was paid and refuses: {refusal_of(response)}"
             raise await self._failed(purchase, kind(message))
         content = response.content
         try:
@@ -437,9 +395,9 @@ class DocumentBuyer:
                 with attempt:
                     response = await self._plain.get(url, headers=headers)
                     if _is_temporary(response):
-                        raise _NotYetError(_refusal(response))
+                        raise _NotYetError(refusal_of(response))
         except (httpx.HTTPError, _NotYetError) as exc:
-            message = f"{purchase.seller.url} was paid and has not delivered yet: {_cause(exc)}"
+            message = f"{purchase.seller.url} was paid and has not delivered yet: {cause_of(exc)}"
             raise MarketError(message) from exc
         return response
 
@@ -459,15 +417,3 @@ def _url(seller: Seller, path: str) -> str:
 
 def _is_temporary(response: httpx.Response) -> bool:
     return response.is_server_error or response.status_code == httpx.codes.TOO_MANY_REQUESTS
-
-
-def _refusal(response: httpx.Response | None) -> str:
-    """An answer as a short text for people."""
-    if response is None:
-        return "no answer"
-    text = " ".join(response.text[:_SHOWN_CHARACTERS].split())
-    return f"HTTP {response.status_code} {text}".rstrip()
-
-
-def _cause(exc: Exception) -> str:
-    return str(exc) or type(exc).__name__

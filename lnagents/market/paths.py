@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -217,6 +218,26 @@ def parse_quoted(path: str) -> tuple[Request, str, QuoteMark | None]:
 
 
 _MARK = ("price in satoshi", "time in Unix seconds")
+
+
+_PREFIXES = {
+    Product.LIQUIDITY.value: "/v1/hints/liquidity",
+    Product.COMMITMENT.value: "/v1/commitments/fee",
+    Product.ROUTE.value: "/v1/routes",
+    Product.PASS.value: "/v1/passes",
+}
+
+
+def ask(words: Sequence[str], nonce: str) -> Request:
+    """The request for a product and its scope in the order of the path, as people write it.
+
+    Raises:
+        NotForSaleError: there is no such product, or its scope is something else.
+    """
+    prefix = _PREFIXES.get(words[0]) if words else None
+    if prefix is None:
+        raise NotForSaleError(f"the first word is none of {', '.join(_PREFIXES)}")
+    return parse_path("/".join((prefix, *words[1:], nonce)))
 
 
 def parse_path(path: str) -> Request:

@@ -6,6 +6,8 @@ import asyncio
 
 import httpx
 
+_SHOWN_CHARACTERS = 200
+
 
 class BoundedTransport(httpx.AsyncBaseTransport):
     """Reads every answer to its end within limits, before anybody sees it.
@@ -58,3 +60,16 @@ class BoundedTransport(httpx.AsyncBaseTransport):
             content=content,
             extensions=response.extensions,
         )
+
+
+def refusal_of(response: httpx.Response | None) -> str:
+    """An answer, None if there was none, as a short text for people."""
+    if response is None:
+        return "no answer"
+    text = " ".join(response.text[:_SHOWN_CHARACTERS].split())
+    return f"HTTP {response.status_code} {text}".rstrip()
+
+
+def cause_of(exc: Exception) -> str:
+    """Why something failed, for people."""
+    return str(exc) or type(exc).__name__

@@ -48,6 +48,7 @@ from lnagents.testbed.settings import (
     lnd_options,
 )
 from lnagents.testbed.state import StateFolder, TestbedState
+from lnagents.testbed.supervise import supervised
 from lnagents.testbed.threads import in_thread
 from lnagents.testbed.toolchain import Toolchain, ensure_toolchain
 from lnagents.testbed.waiting import wait_until
@@ -280,11 +281,13 @@ class NativeBackend:
             return [sys.executable, "-m", "lnagents.testbed.miner"]
         for seller in self._state.topology.sellers:
             if service == aperture_service(seller.node):
-                return [
-                    *toolchain.aperture.command,
-                    f"--configfile={data / 'aperture.yaml'}",
-                    aperture_database_option(PurePosixPath(data)),
-                ]
+                return supervised(
+                    [
+                        *toolchain.aperture.command,
+                        f"--configfile={data / 'aperture.yaml'}",
+                        aperture_database_option(PurePosixPath(data)),
+                    ]
+                )
         return [
             *toolchain.lnd.command,
             f"--lnddir={data}",

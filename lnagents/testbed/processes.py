@@ -79,7 +79,10 @@ def is_stopped(record: ProcessRecord) -> bool:
 
 
 def send_signal(record: ProcessRecord, number: signal.Signals) -> bool:
-    """Send a signal to exactly this process; False if it ended before."""
+    """Send a signal to exactly this process, and to the group that it leads; False if it ended.
+
+    What `spawn` starts leads a group, and what it starts in turn belongs to it.
+    """
     try:
         handle = os.pidfd_open(record.pid)
     except ProcessLookupError:
@@ -88,7 +91,11 @@ def send_signal(record: ProcessRecord, number: signal.Signals) -> bool:
         # The handle names one process for good, so the check cannot be overtaken.
         if _living(record) is None:
             return False
-        signal.pidfd_send_signal(handle, number)
+        if os.getpgid(record.pid) == record.pid:
+            # While the process has not been reaped, no other can lead a group of its number.
+            os.killpg(record.pid, number)
+        else:
+            signal.pidfd_send_signal(handle, number)
     except ProcessLookupError:
         return False
     finally:

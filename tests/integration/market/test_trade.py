@@ -41,6 +41,7 @@ from lnagents.market.l402 import authorization
 from lnagents.market.paths import parse_quoted
 from lnagents.model.errors import (
     DocumentInvalidError,
+    LnagentsError,
     MarketError,
     NotForSaleError,
     PaymentError,
@@ -50,7 +51,8 @@ from lnagents.model.graph import LocalChannel
 from lnagents.model.payment import PaymentStatus
 from lnagents.model.units import Msat, NodeKey, PaymentHash, Ppm, ShortChannelId
 from lnagents.testbed import Testbed
-from lnagents.testbed.backend import SellerSite
+from lnagents.testbed.backend import SellerSite, ServiceState, aperture_service
+from lnagents.testbed.waiting import wait_until
 
 BUYER, SELLER, WITNESS = "alice", "carol", "grace"
 BUDGET = Budget(max_price_msat=10_000, max_fee_msat=5_000, per_hour_msat=10**8, per_day_msat=10**8)
@@ -471,3 +473,35 @@ async def test_a_route_to_nowhere_costs_nothing(market: Market) -> None:
     with pytest.raises(NotForSaleError, match="no route"):
         await market.buy(RouteRequest(destination=nobody, amount_msat=1_000, nonce=new_nonce()))
     assert len(await market.seller_node.list_invoices()) == before
+
+
+async def test_aperture_comes_back_with_its_lnd_and_sells_again(
+    market: Market, testbed: Testbed
+) -> None:
+    await market.buy()
+    service = aperture_service(SELLER)
+    await testbed.backend.kill([SELLER])
+    try:
+
+        async def ended() -> bool:
+            return "is started again" in await testbed.logs(service)
+
+        await wait_until(ended, timeout=30.0, complaint=lambda: "it still runs")
+        async with market.buyer() as buyer:
+            with pytest.raises(MarketError):
+                await buyer.buy(market.seller, market.question(), agreed_price_msat=2_000)
+        assert await market.purchases.purchases.unfinished() == ()
+    finally:
+        await testbed.backend.start([SELLER])
+        await testbed.client(SELLER).wait_ready(60.0)
+
+    async def again() -> bool:
+        try:
+            await market.buy()
+        except LnagentsError:
+            return False
+        return True
+
+    await wait_until(again, timeout=90.0, complaint=lambda: "nothing is sold", interval=0.5)
+    assert (await testbed.states())[service] is ServiceState.RUNNING
+    await testbed.wait_gossip()

@@ -131,6 +131,16 @@ class ScriptedBuyer:
         )
 
 
+class FixedScores:
+    """Every seller is as good."""
+
+    def __init__(self, skill: float) -> None:
+        self._skill = skill
+
+    def skill(self, seller: str) -> float:
+        return self._skill
+
+
 def _config() -> AgentConfig:
     text = render_template(
         name="a", address="h:1", tls_certificate="t", macaroon="m", network="regtest"
@@ -144,12 +154,18 @@ def _config() -> AgentConfig:
 
 
 async def _advise(
-    buyer: ScriptedBuyer, candidates: list[Candidate], times: int = 1
+    buyer: ScriptedBuyer, candidates: list[Candidate], times: int = 1, skill: float = 1.0
 ) -> tuple[bool, list[tuple[str, ...]], Liquidity]:
     liquidity = Liquidity(3_600.0)
     config = _config()
     notes: list[tuple[str, ...]] = []
-    advisor = Advisor(cast(Any, buyer), liquidity, lambda: config, lambda *note: notes.append(note))
+    advisor = Advisor(
+        cast(Any, buyer),
+        liquidity,
+        lambda: config,
+        lambda *note: notes.append(note),
+        cast(Any, FixedScores(skill)),
+    )
     answer = False
     for _ in range(times):
         answer = await advisor.advise("hash", candidates)
@@ -190,6 +206,13 @@ async def test_no_hint_is_bought_where_no_answer_would_matter(candidates: list[C
     buyer = ScriptedBuyer(price_sat=1)
     answer, notes, _ = await _advise(buyer, candidates)
     assert (answer, notes, buyer.bought) == (False, [], [])
+
+
+async def test_a_seller_is_paid_for_its_skill_and_dropped_without() -> None:
+    candidates = [_candidate(0.6), _candidate(0.5, scid=8)]
+    for skill, verdicts in ((0.5, ["bought"]), (0.01, ["skipped"]), (0.0, []), (-3.0, [])):
+        _, notes, _ = await _advise(ScriptedBuyer(price_sat=3), candidates, skill=skill)
+        assert [note[1] for note in notes] == verdicts
 
 
 async def test_a_seller_that_fails_is_left_alone_for_a_while() -> None:

@@ -1,0 +1,272 @@
+"""`lnagents market`: what sellers offer, and what their statements were worth."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from lnagents.cli.output import JsonOption, console, print_json, run
+from lnagents.model.errors import ConfigError, DocumentInvalidError, InputError, NotForSaleError
+from lnagents.model.units import format_short_channel_id
+
+if TYPE_CHECKING:
+    from lnagents.agent import AgentConfig
+    from lnagents.market import Document, Request, Seller
+    from lnagents.market.evidence import Finding
+    from lnagents.market.scores import SellerScore
+    from lnagents.model.graph import ChannelPolicy
+
+FALSE = 3
+"""Exit code of `verify` for a statement that is shown to be false."""
+UNDECIDABLE = 4
+"""Exit code of `verify` for a statement of which nothing can be said."""
+
+app = typer.Typer(help="Trade in signed routing information over L402.", no_args_is_help=True)
+
+UrlArgument = Annotated[str, typer.Argument(metavar="URL", help="Of the seller's Aperture.")]
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Of the seller's node, in hex.")]
+QuestionArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="QUESTION...",
+        help="`liquidity CHANNEL SOURCE AMOUNT_MSAT`, `commitment CHANNEL SECONDS`,"
+        " `route DESTINATION AMOUNT_MSAT`, or `pass CHANNEL AMOUNT_MSAT SECONDS hash|key HOLDER`.",
+    ),
+]
+
+
+@app.command("list")
+def list_offers(url: UrlArgument, key: KeyArgument, json: JsonOption = False) -> None:
+    """What a seller offers now, and at what prices. Free."""
+    from lnagents.market import Browser, Catalogue
+
+    seller = _seller(url, key)
+
+    async def work() -> Catalogue:
+        async with Browser() as browser:
+            return await browser.catalogue(seller)
+
+    catalogue = run(work())
+    if json:
+        print_json(catalogue.model_dump())
+        return
+    table = Table("product", "channel", "peer", box=None, pad_edge=False)
+    table.add_column("price, sat", justify="right")
+    for offer in catalogue.offers:
+        table.add_row(offer.product, offer.channel, offer.peer[:16], str(offer.price_sat))
+    console.print(table)
+    console.print(
+        f"Answers divide a channel into {catalogue.bands} parts and hold for"
+        f" {catalogue.valid_seconds:g} s; promises for up to {catalogue.max_seconds} s,"
+        f" quoted prices for {catalogue.quote_seconds:g} s.",
+        highlight=False,
+    )
+
+
+@app.command()
+def quote(
+    url: UrlArgument, key: KeyArgument, question: QuestionArgument, json: JsonOption = False
+) -> None:
+    """The price of one answer, which the seller holds until the quote expires. Free."""
+    from lnagents.market import Browser, Quote
+
+    seller, request = _seller(url, key), _request(question)
+
+    async def work() -> Quote:
+        async with Browser() as browser:
+            return await browser.quote(seller, request)
+
+    made = run(work())
+    if json:
+        print_json(made.model_dump())
+        return
+    left = made.expires_at - time.time()
+    console.print(
+        f"{made.price_sat} sat for another {left:.0f} s, under\n{made.path}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def verify(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help="A signed document, or evidence in JSON: a document and what its issuer signed"
+            " later.",
+        ),
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            dir_okay=False,
+            help="An agent's configuration: ask its node what gossip says, too. That convinces"
+            " who trusts this node; a signed channel_update convinces everybody.",
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Whether a signed statement was true: true (exit code 0), false (3) or not decidable (4).
+
+    A forged or damaged document is bad input (2). Without --config this needs no node and no
+    network: the issuer's key and signatures are in the file.
+    """
+    from lnagents.agent import load_config
+    from lnagents.market.evidence import Verdict, judge_evidence, judge_policy, read_evidence
+
+    try:
+        document, updates = read_evidence(file.read_bytes())
+        statement, finding = judge_evidence(document, updates)
+    except DocumentInvalidError as exc:
+        raise InputError(str(file), str(exc)) from exc
+    if finding.verdict is not Verdict.FALSE and config is not None:
+        policy = run(_policy(load_config(config), statement))
+        finding = judge_policy(statement, policy, time.time())
+    if json:
+        print_json(_finding_document(statement, finding))
+    else:
+        console.print(f"{finding.verdict.value}: {finding.reason}", markup=False, soft_wrap=True)
+        for name, value in _facts(statement).items():
+            console.print(f"  {name} {value}", markup=False, highlight=False, soft_wrap=True)
+    if finding.verdict is not Verdict.TRUE:
+        raise typer.Exit(FALSE if finding.verdict is Verdict.FALSE else UNDECIDABLE)
+
+
+@app.command()
+def score(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", dir_okay=False, help="The agent's configuration file."),
+    ] = None,
+    data_directory: Annotated[
+        Path | None,
+        typer.Option("--data-directory", "-d", help="The agent's data directory, instead."),
+    ] = None,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(help="A folder to write evidence of broken promises to, for `verify`."),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """How good the information of an agent's sellers was; the agent may be running."""
+    from lnagents.agent import load_config
+    from lnagents.agent.scores import STORE_NAME, read_scores
+
+    if (config is None) == (data_directory is None):
+        raise InputError("--config and --data-directory", "take one of the two")
+    where = data_directory if config is None else load_config(config).data_directory
+    assert where is not None  # noqa: S101  (one of the two is there)
+    scores, broken = read_scores(where / STORE_NAME)
+    written = []
+    if evidence is not None:
+        evidence.mkdir(parents=True, exist_ok=True)
+        for number, (seller, text) in enumerate(broken, start=1):
+            path = evidence / f"{seller[:16]}-{number}.json"
+            path.write_text(text)
+            written.append(str(path))
+    if json:
+        print_json(
+            {
+                "sellers": [_score_document(one) for one in scores.values()],
+                "evidence": written,
+            }
+        )
+        return
+    table = Table("seller", box=None, pad_edge=False)
+    for title in ("hints tested", "Brier", "without hints", "skill", "broken promises"):
+        table.add_column(title, justify="right")
+    table.add_column("")
+    for one in scores.values():
+        table.add_row(
+            one.seller[:16],
+            str(one.outcomes),
+            "" if one.brier is None else f"{one.brier:.3f}",
+            "" if one.prior_brier is None else f"{one.prior_brier:.3f}",
+            f"{one.skill:.2f}",
+            str(one.broken_promises),
+            "" if one.helps else "dropped",
+        )
+    console.print(table)
+    for path_text in written:
+        console.print(path_text, markup=False, soft_wrap=True)
+
+
+def _seller(url: str, key: str) -> Seller:
+    import re
+
+    from lnagents.market import Seller
+
+    if not re.fullmatch(r"https?://[^/\s]+/?", url):
+        raise InputError("URL", f"{url!r} is not http(s)://HOST:PORT without a path")
+    if not re.fullmatch(r"0[23][0-9a-f]{64}", key):
+        raise InputError("KEY", f"{key!r} is not a node's key")
+    return Seller(url, key)
+
+
+def _request(question: list[str]) -> Request:
+    from lnagents.market import new_nonce
+    from lnagents.market.paths import ask
+
+    try:
+        return ask(question, new_nonce())
+    except NotForSaleError as exc:
+        raise InputError("QUESTION", str(exc)) from exc
+
+
+async def _policy(config: AgentConfig, statement: Document) -> ChannelPolicy | None:
+    """The issuer's policy as the agent's node has it; None: it has none."""
+    from lnagents.lnd import LndClient, LndEndpoint
+    from lnagents.market import FeeCommitment
+    from lnagents.model.errors import NotFoundError
+
+    if not isinstance(statement, FeeCommitment):
+        return None
+    lnd = config.lnd
+    async with LndClient(LndEndpoint(lnd.address, lnd.tls_certificate, lnd.macaroon)) as node:
+        try:
+            channel = await node.channel(statement.scid)
+            return channel.edge_from(statement.issuer).policy
+        except NotFoundError:
+            return None
+        except ValueError as exc:
+            raise ConfigError(str(config.name), f"its node says: {exc}") from exc
+
+
+def _facts(statement: Document) -> dict[str, Any]:
+    """The statement's fields, channels in the form that people know."""
+    facts: dict[str, Any] = {"kind": type(statement).__name__, **asdict(statement)}
+    if "scid" in facts:
+        facts["scid"] = format_short_channel_id(facts["scid"])
+    for hop in facts.get("hops", ()):
+        hop["scid"] = format_short_channel_id(hop["scid"])
+    return facts
+
+
+def _finding_document(statement: Document, finding: Finding) -> dict[str, Any]:
+    return {
+        "verdict": finding.verdict.value,
+        "reason": finding.reason,
+        "document": _facts(statement),
+    }
+
+
+def _score_document(score: SellerScore) -> dict[str, Any]:
+    return {
+        "seller": score.seller,
+        "outcomes": score.outcomes,
+        "brier": score.brier,
+        "prior_brier": score.prior_brier,
+        "skill": score.skill,
+        "broken_promises": score.broken_promises,
+        "helps": score.helps,
+    }
