@@ -178,4 +178,16 @@ CREATE TABLE broken_promises (
 ) STRICT;
 """
 
-SCHEMA = (VERSION_1, VERSION_2)
+VERSION_3 = """
+-- Purchases that did not go as they should have; `error` names the exception.
+CREATE TABLE incidents (
+    id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    seller_key TEXT NOT NULL,
+    path TEXT NOT NULL,
+    error TEXT NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
+"""
+
+SCHEMA = (VERSION_1, VERSION_2, VERSION_3)

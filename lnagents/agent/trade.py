@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 
 from lnagents.agent.database import Database
-from lnagents.market.records import Purchase, PurchaseState, Sale, Seller
+from lnagents.market.records import Incident, Purchase, PurchaseState, Sale, Seller
 from lnagents.model.errors import StoreError
 from lnagents.model.units import Msat, NodeKey, PaymentHash
 
@@ -61,6 +61,43 @@ class PurchaseBook:
         await self._update(
             "UPDATE purchases SET state = 'failed', reason = ? WHERE nonce = ?", reason, nonce
         )
+
+    async def incident(self, incident: Incident) -> None:
+        """Record what went wrong."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO incidents (at, seller_key, path, error, reason)"
+                " VALUES (?, ?, ?, ?, ?)",
+                (incident.at, incident.seller, incident.path, incident.error, incident.reason),
+            )
+
+        await self._database.write(work)
+
+    async def incidents(self) -> tuple[Incident, ...]:
+        """All that went wrong, oldest first."""
+
+        def work(connection: sqlite3.Connection) -> tuple[Incident, ...]:
+            query = "SELECT at, seller_key, path, error, reason FROM incidents ORDER BY id"
+            return tuple(Incident(*row) for row in connection.execute(query))
+
+        return await self._database.read(work)
+
+    async def find(self, nonce: str) -> Purchase:
+        """The purchase with this nonce.
+
+        Raises:
+            StoreError: there is none.
+        """
+
+        def work(connection: sqlite3.Connection) -> Purchase:
+            query = "SELECT * FROM purchases WHERE nonce = ?"
+            row = connection.execute(query, (nonce,)).fetchone()
+            if row is None:
+                raise StoreError(f"purchase {nonce} is not in the book")
+            return _purchase(row)
+
+        return await self._database.read(work)
 
     async def unfinished(self) -> tuple[Purchase, ...]:
         """All that are challenged or paid, oldest first."""

@@ -154,6 +154,43 @@ def fidelity(
 
 
 @app.command()
+def market(
+    topology: Annotated[
+        str, typer.Option(help="With a seller: a topology file, or the name of one.")
+    ] = "default",
+    purchases: Annotated[int, typer.Option(min=10, help="Serial, and again at once.")] = 100,
+    requests: Annotated[int, typer.Option(min=10, help="With one paid token.")] = 2_000,
+    challenges: Annotated[int, typer.Option(min=10, help="That nobody pays.")] = 1_000,
+    json_output: JsonOption = False,
+) -> None:
+    """Purchases a second through a real Aperture, their latency, and under a flood."""
+    from lnagents.evaluate.bench_market import bench_market
+    from lnagents.testbed import load_topology
+
+    chosen = load_topology(topology)
+    with error_console.status("Starting") as status:
+        result = run(
+            bench_market(
+                chosen,
+                purchases=purchases,
+                token_requests=requests,
+                challenges=challenges,
+                progress=lambda text: status.update(text),
+            )
+        )
+    if json_output:
+        print_json(result.to_json())
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("measure")
+    table.add_column("", justify="right")
+    for name, value in result.to_json().items():
+        shown = f"{value:.1f}" if isinstance(value, float) else str(value)
+        table.add_row(name.replace("_", " "), shown)
+    console.print(table)
+
+
+@app.command()
 def env(
     graph: Annotated[
         Path | None,

@@ -36,6 +36,7 @@ from lnagents.market.documents import Document, verify_document
 from lnagents.market.l402 import Challenge, authorization, parse_challenge, parse_macaroon
 from lnagents.market.paths import LiquidityRequest, Request, parse_quoted
 from lnagents.market.records import (
+    Incident,
     LightningPayer,
     Purchase,
     PurchaseRecorder,
@@ -197,6 +198,21 @@ class DocumentBuyer:
             MarketError: the seller does not answer; if it was paid, `resume()` will ask it again.
             LndError, StoreError: the own node or store failed.
         """
+        try:
+            return await self._buy(seller, request, agreed_price_msat, quote)
+        except StoreError:
+            raise
+        except LnagentsError as exc:
+            await self._note(seller, request.scope(), exc)
+            raise
+
+    async def _buy(
+        self,
+        seller: Seller,
+        request: Request,
+        agreed_price_msat: Msat | None,
+        quote: Quote | None,
+    ) -> Document:
         await self._check_competence(seller, request)
         if quote is None and agreed_price_msat is None:
             quote = await self.quote(seller, request)
@@ -244,6 +260,7 @@ class DocumentBuyer:
         except StoreError:
             raise
         except LnagentsError as exc:
+            await self._note(purchase.seller, purchase.path, exc)
             _log.warning("purchase_not_completed", nonce=purchase.nonce, cause=str(exc))
             return None
 
@@ -258,6 +275,10 @@ class DocumentBuyer:
         if self._clock() - purchase.created_at > ABANDON_SECONDS:
             raise await self._failed(purchase, MarketError("paid, but never delivered"))
         return await self._deliver(purchase, preimage, None)
+
+    async def _note(self, seller: Seller, path: str, error: LnagentsError) -> None:
+        name = type(error).__name__
+        await self._recorder.incident(Incident(self._clock(), seller.key, path, name, str(error)))
 
     async def _check_competence(self, seller: Seller, request: Request) -> None:
         """A node can vouch for its own channels only, so nothing else is worth buying."""

@@ -15,7 +15,7 @@ from grpc import aio
 
 from lnagents.market.seller import DocumentSeller
 from lnagents.market.stubs import prices_pb2, prices_pb2_grpc
-from lnagents.model.errors import LndError, NotForSaleError, PortInUseError
+from lnagents.model.errors import LndError, NotForSaleError, PortInUseError, SellerBusyError
 
 MAX_REQUEST_BYTES = 65_536
 """Aperture sends its client's whole request along; nothing of it but the path is read."""
@@ -40,6 +40,8 @@ class Pricer(prices_pb2_grpc.PricesServicer):
             price = await self._seller.price_sat(request.path)
         except NotForSaleError as exc:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(exc))
+        except SellerBusyError as exc:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(exc))
         except LndError as exc:
             _log.warning("price_not_told", cause=repr(exc))
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the node does not answer")

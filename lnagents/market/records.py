@@ -60,6 +60,19 @@ class Purchase:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """A purchase that did not go as it should have, whether it was paid or not."""
+
+    at: float
+    """Unix seconds."""
+    seller: NodeKey
+    path: str
+    error: str
+    """Name of the exception (`lnagents.model.errors`)."""
+    reason: str
+
+
 class PurchaseRecorder(Protocol):
     """The buyer's memory. Methods may raise `StoreError`; then the purchase goes no further."""
 
@@ -74,6 +87,9 @@ class PurchaseRecorder(Protocol):
 
     async def failed(self, nonce: str, reason: str) -> None:
         """Record that nothing will come of it."""
+
+    async def incident(self, incident: Incident) -> None:
+        """Record what went wrong, for whoever looks at it later."""
 
     async def unfinished(self) -> tuple[Purchase, ...]:
         """All that are CHALLENGED or PAID, oldest first."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lnagents.lnd import InvoiceState, InvoiceStatus
+from lnagents.market.allowance import Allowance
 from lnagents.market.catalogue import Catalogue, Offer, Quote
 from lnagents.market.documents import sign_document
 from lnagents.market.issuers import (
@@ -31,7 +32,7 @@ from lnagents.market.paths import Product, QuoteMark, Request, parse_quoted, quo
 from lnagents.market.prices import PriceBook
 from lnagents.market.records import Sale, SalesRecorder
 from lnagents.market.seals import Seals
-from lnagents.model.errors import NotForSaleError, NotFoundError, TokenError
+from lnagents.model.errors import NotForSaleError, NotFoundError, SellerBusyError, TokenError
 from lnagents.model.graph import LocalChannel
 from lnagents.model.units import (
     MSAT_PER_SAT,
@@ -78,12 +79,22 @@ class SellerSettings:
     """For how long a promise can be bought."""
     quote_seconds: int = 60
     """How long a quoted price holds."""
+    challenges_burst: int = 2_000
+    """How many prices Aperture is told at once, each of which makes an invoice, and ..."""
+    challenges_per_second: float = 10.0
+    """... in the long run. It bounds the invoices that nobody pays: LND forgets none by itself."""
     token_seconds: float = 86_400.0
     """How long after its payment a token is good, also for the same answer again."""
 
     def __post_init__(self) -> None:
-        numbers = (self.bands, self.max_commitment_seconds, self.quote_seconds)
-        if min(numbers) < 1 or min(self.valid_seconds, self.token_seconds) <= 0:
+        counts = (
+            self.bands,
+            self.max_commitment_seconds,
+            self.quote_seconds,
+            self.challenges_burst,
+        )
+        times = (self.valid_seconds, self.token_seconds, self.challenges_per_second)
+        if min(counts) < 1 or min(times) <= 0:
             raise ValueError(f"{self} has a value that is too small")
 
 
@@ -110,6 +121,9 @@ class DocumentSeller:
         self._settings = settings or SellerSettings()
         self._clock = clock
         self._seals = Seals(node)
+        self._allowance = Allowance(
+            self._settings.challenges_burst, self._settings.challenges_per_second, clock
+        )
         self._sequence = 0
         self._channels: dict[ShortChannelId, LocalChannel] = {}
         self._channels_at = float("-inf")
@@ -170,8 +184,15 @@ class DocumentSeller:
 
         Raises:
             NotForSaleError: there is nothing to buy, or the quote is foreign or has expired.
+            SellerBusyError: too many have asked and not paid.
             LndError: the node did not answer.
         """
+        price = await self._price_sat(path)
+        if not self._allowance.take():
+            raise SellerBusyError("too many prices were asked for lately")
+        return price
+
+    async def _price_sat(self, path: str) -> int:
         request, plain, mark = parse_quoted(path)
         if mark is None:
             return await self._present_price(request)

@@ -20,6 +20,7 @@ LnagentsError
 │   └── LimitExceededError     a money limit forbids it
 ├── MarketError                L402 trade
 │   ├── NotForSaleError        nothing is sold under this path, or not any more
+│   ├── SellerBusyError        too many ask and do not pay
 │   ├── ChallengeError         a 402 answer that cannot be understood
 │   ├── PriceError             the invoice costs more than the buyer agreed to
 │   ├── DocumentInvalidError   a bad signature, scope or age
@@ -119,6 +120,10 @@ class MarketError(LnagentsError):
 
 class NotForSaleError(MarketError):
     """Nothing is sold under this path, or not any more."""
+
+
+class SellerBusyError(MarketError):
+    """Too many ask for prices and do not pay."""
 
 
 class ChallengeError(MarketError):

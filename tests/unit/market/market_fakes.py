@@ -11,7 +11,7 @@ from coincurve.ecdsa import der_to_cdata, serialize_compact
 
 from lnagents.lnd import InvoiceState, InvoiceStatus
 from lnagents.market.documents.signature import double_sha256
-from lnagents.market.records import Purchase, PurchaseState, Sale
+from lnagents.market.records import Incident, Purchase, PurchaseState, Sale
 from lnagents.model.errors import NotFoundError, PaymentError
 from lnagents.model.graph import Channel, LocalChannel
 from lnagents.model.payment import Invoice
@@ -155,6 +155,7 @@ class MemoryPurchases:
 
     def __init__(self) -> None:
         self.purchases: dict[str, Purchase] = {}
+        self.incidents: list[Incident] = []
 
     @property
     def only(self) -> Purchase:
@@ -177,6 +178,9 @@ class MemoryPurchases:
 
     async def failed(self, nonce: str, reason: str) -> None:
         self._change(nonce, state=PurchaseState.FAILED, reason=reason)
+
+    async def incident(self, incident: Incident) -> None:
+        self.incidents.append(incident)
 
     async def unfinished(self) -> tuple[Purchase, ...]:
         states = (PurchaseState.CHALLENGED, PurchaseState.PAID)

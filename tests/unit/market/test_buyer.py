@@ -486,6 +486,10 @@ async def test_a_failed_payment_is_recorded_and_does_not_count(trade: Trade) -> 
         await trade.buy()
     assert trade.purchases.state == "failed"
     assert trade.purchases.only.reason == "no route"
+    (incident,) = trade.purchases.incidents
+    assert (incident.error, incident.reason) == ("PaymentError", "no route")
+    assert (incident.seller, incident.at) == (SELLER_KEY, NOW)
+    assert trade.purchases.only.path.startswith(incident.path)
     assert await trade.purchases.spent_msat(0) == 0
 
 

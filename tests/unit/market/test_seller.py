@@ -17,7 +17,7 @@ from lnagents.market.paths import LiquidityRequest, Product, new_nonce, parse_qu
 from lnagents.market.prices import PriceBook
 from lnagents.market.records import Sale
 from lnagents.market.seller import DocumentSeller, SellerSettings, standard_issuers
-from lnagents.model.errors import NotForSaleError, StoreError, TokenError
+from lnagents.model.errors import NotForSaleError, SellerBusyError, StoreError, TokenError
 from tests.unit.market.market_fakes import (
     CAPACITY_MSAT,
     PEER_KEY,
@@ -164,7 +164,17 @@ async def test_those_who_have_not_paid_do_not_make_the_node_work() -> None:
     assert node.channel_calls == 1
 
 
-@pytest.mark.parametrize("name", ["bands", "quote_seconds", "valid_seconds", "token_seconds"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bands",
+        "quote_seconds",
+        "valid_seconds",
+        "token_seconds",
+        "challenges_burst",
+        "challenges_per_second",
+    ],
+)
 def test_settings_without_sense_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="too small"):
         SellerSettings(**{name: 0})  # type: ignore[arg-type]
@@ -377,3 +387,31 @@ async def test_every_sale_counts_once_as_demand() -> None:
     demand = prices.take_demand()[Product.LIQUIDITY]
     assert (demand.asked, demand.sold, demand.revenue_msat) == (1, 1, 2_000)
     assert prices.take_demand() == {}
+
+
+async def test_prices_are_told_to_so_many_who_do_not_pay() -> None:
+    clock = Clock(NOW)
+    settings = SellerSettings(challenges_burst=3, challenges_per_second=0.5)
+    seller = seller_of(FakeNode(), clock=clock, settings=settings)
+    for _ in range(3):
+        await seller.price_sat(path_for())
+    for _ in range(2):
+        with pytest.raises(SellerBusyError):
+            await seller.price_sat(path_for())
+        with pytest.raises(SellerBusyError):
+            await seller.price_sat((await seller.quote(path_for())).path)
+        clock.now += 2  # enough for one more
+        await seller.price_sat(path_for())
+    clock.now += 1_000
+    for _ in range(3):
+        await seller.price_sat(path_for())
+    with pytest.raises(SellerBusyError):
+        await seller.price_sat(path_for())
+
+
+async def test_nonsense_uses_up_no_allowance() -> None:
+    seller = seller_of(FakeNode(), settings=SellerSettings(challenges_burst=1))
+    for _ in range(5):
+        with pytest.raises(NotForSaleError):
+            await seller.price_sat("/v1/hints/x")
+    await seller.price_sat(path_for())
