@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lnagents.cli.output import JsonOption, console, error_console, print_json
+from lnagents.cli.output import ClusterOption, JsonOption, console, error_console, print_json
 
 app = typer.Typer(no_args_is_help=True, help="Contests of agents on many networks.")
 
@@ -28,11 +28,14 @@ def run_all(
     processes: Annotated[
         int | None, typer.Option(min=1, help="How many at once; all processors if not given.")
     ] = None,
+    cluster: ClusterOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Make the runs that have no result yet; Ctrl-C loses only those that are under way."""
+    from lnagents.evaluate.cluster import make_executor
     from lnagents.evaluate.experiment.definition import load_definition
     from lnagents.evaluate.experiment.runner import run_experiment
+    from lnagents.evaluate.extensions import read_extensions
     from lnagents.evaluate.results import Results
 
     chosen = load_definition(definition)
@@ -43,14 +46,18 @@ def run_all(
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=error_console) as progress:
-        task = progress.add_task("Runs", total=None)
-        made = run_experiment(
-            chosen,
-            results,
-            processes=processes,
-            progress=lambda done, count: progress.update(task, completed=done, total=count),
-        )
+    executor = make_executor(cluster, processes, read_extensions(chosen.extensions))
+    try:
+        with Progress(*columns, console=error_console) as progress:
+            task = progress.add_task("Runs", total=None)
+            made = run_experiment(
+                chosen,
+                results,
+                executor,
+                progress=lambda done, count: progress.update(task, completed=done, total=count),
+            )
+    finally:
+        executor.close()
     if json_output:
         print_json({"made": made, "runs": len(chosen.runs()), "results": str(results.folder)})
         return

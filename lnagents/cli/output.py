@@ -33,6 +33,16 @@ JsonOption = Annotated[
 ]
 
 
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Work on the machines of this Ray cluster; `local` begins one on this machine.",
+    ),
+]
+
+
 def print_json(document: Any) -> None:
     """Write one JSON document to standard output, undecorated."""
     json.dump(document, sys.stdout, indent=2)

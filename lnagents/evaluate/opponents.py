@@ -40,8 +40,9 @@ class OpponentSpec(StrictModel):
     @field_validator("kinds")
     @classmethod
     def _known(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        known = (SAME, AS_FOUND, *HEURISTICS)
         for kind in kinds:
-            if kind not in (known := (SAME, AS_FOUND, *HEURISTICS)):
+            if kind not in known:
                 raise ValueError(f"{kind!r} is none of {', '.join(known)}")
         return kinds
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from lnagents.learn.slowing import draw_back, keep_within, taken, turn
 from lnagents.learn.task import Task, TaskShape
 from lnagents.learn.team import TeamCritic
 from lnagents.model.errors import ConfigError
+
+Collector: TypeAlias = Callable[[Policy, int, int], Rollout]
+"""From actors, a seed, and how many episodes, to what was lived."""
 
 BLOCK = 4_096
 """Rows of all agents that a critic judges at once outside training: what fits a cache."""
@@ -91,7 +94,12 @@ class Trainer:
     """
 
     def __init__(
-        self, task: Task, settings: TrainSettings, seed: int, cast: Cast | None = None
+        self,
+        task: Task,
+        settings: TrainSettings,
+        seed: int,
+        cast: Cast | None = None,
+        collector: Collector | None = None,
     ) -> None:
         """A fresh team.
 
@@ -100,11 +108,13 @@ class Trainer:
             settings: how.
             seed: of all that is drawn.
             cast: who plays seats besides the team; it is no part of the checkpoint.
+            collector: does what `collect` does with the task, say on other machines; no cast then.
 
         Raises:
             ValueError: the task does not offer what the algorithm looks at.
         """
         self.task = task
+        self._collector = collector
         self.settings = settings
         self.seed = seed
         self.iteration = 0
@@ -123,6 +133,8 @@ class Trainer:
         if settings.stagger > task.shape.agents:
             problem = f"stagger: {settings.stagger} groups of {task.shape.agents} agents"
             raise ConfigError("train", problem)
+        if collector is not None and casts:
+            raise ConfigError("train", "population: experience with guests is not spread yet")
 
     @property
     def finished(self) -> bool:
@@ -135,7 +147,11 @@ class Trainer:
         seeds = np.random.SeedSequence((self.seed, self.iteration)).generate_state(2).tolist()
         if self._population is not None:
             self._population.offer(self.policy, self.iteration, seeds[0])
-        rollout = collect(self.task, self.policy, seeds[0], self.settings.episodes, self._cast)
+        episodes = self.settings.episodes
+        if self._collector is None:
+            rollout = collect(self.task, self.policy, seeds[0], episodes, self._cast)
+        else:
+            rollout = self._collector(self.policy, seeds[0], episodes)
         collected = time.process_time()
         how, moved = self._learn(rollout, torch.Generator().manual_seed(seeds[1]))
         self.iteration += 1

@@ -49,6 +49,10 @@ class InputError(LnagentsError):
         self.source = source
         self.problem = problem
 
+    def __reduce__(self) -> tuple[type[LnagentsError], tuple[str, str]]:
+        # They come from other processes, too; Python would give the sentence alone to __init__.
+        return type(self), (self.source, self.problem)
+
 
 class TopologyError(InputError):
     """A topology file is wrong."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import yaml
 from lnagents.env.arrays import ActionArrays
 from lnagents.env.neighbourhood import NEIGHBOUR_FEATURES
 from lnagents.env.truth import truth_array
+from lnagents.evaluate.executors import Processes
+from lnagents.evaluate.rollouts import SpreadRollouts
 from lnagents.evaluate.train_run import (
     CHECKPOINT,
     LOG,
@@ -100,6 +102,17 @@ def test_environments_of_one_task_may_as_well_be_those_of_several() -> None:
         for field in fields(one):
             assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
     assert torch.equal(whole.rewards, apart.rewards)
+
+
+def test_rollouts_in_other_processes_are_the_same() -> None:
+    chosen = config(task={"environments": 3}, train={"together": 2, "episodes": 2})
+    spread = SpreadRollouts(chosen, Processes(2))
+    assert spread.parts == 4
+    reports = [
+        Trainer(chosen.make_task(), chosen.train, 1, collector=collector).iterate()
+        for collector in (None, spread)
+    ]
+    assert timeless(asdict(reports[0])) == timeless(asdict(reports[1]))
 
 
 def test_the_joint_state_is_the_truth() -> None:

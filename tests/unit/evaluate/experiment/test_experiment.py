@@ -1,21 +1,21 @@
 """Experiments from the definition to the report, on networks small enough for a test."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lnagents.evaluate.experiment import runner
+from lnagents.evaluate.executors import Here, Processes
 from lnagents.evaluate.experiment.contest import play, seats_of
-from lnagents.evaluate.experiment.definition import Definition, RunSpec, load_definition
+from lnagents.evaluate.experiment.definition import Definition, load_definition
 from lnagents.evaluate.experiment.families import Split, draw_arena
 from lnagents.evaluate.experiment.report import to_html, write_report
 from lnagents.evaluate.experiment.runner import run_experiment
 from lnagents.evaluate.experiment.scores import PROFIT_SCORE, Scores, read_scores
-from lnagents.evaluate.results import Results, RunResult
+from lnagents.evaluate.results import Results
 from lnagents.model.errors import ExperimentError, LnagentsError
 from lnagents.model.files import parse_yaml
 
@@ -44,7 +44,7 @@ def definition(**changes: str) -> Definition:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     made = Results(tmp_path_factory.mktemp("experiment"))
-    assert run_experiment(definition(), made, processes=1, progress=lambda done, count: None) == 24
+    assert run_experiment(definition(), made, Here(), progress=lambda done, count: None) == 24
     return made
 
 
@@ -169,14 +169,14 @@ def test_books_add_up(results: Results) -> None:
 
 
 def test_what_is_done_is_not_done_again(results: Results) -> None:
-    assert run_experiment(definition(), results, processes=1, progress=lambda *_: None) == 0
+    assert run_experiment(definition(), results, Here(), progress=lambda *_: None) == 0
     assert len(results.done()) == 24
 
 
 def test_several_processes_give_the_same_results(results: Results, tmp_path: Path) -> None:
     few = definition(contestants="[as-found, wall]", fields="[as-found]", seeds="1")
     apart = Results(tmp_path)
-    run_experiment(few, apart, processes=2, progress=lambda done, count: None)
+    run_experiment(few, apart, Processes(2), progress=lambda done, count: None)
     sql = "SELECT run, fees_msat, settled_msat, seats FROM runs ORDER BY run"
     there = apart.query(sql)
     here = results.query(sql.replace("ORDER", "WHERE list_contains(?, run) ORDER"), [there["run"]])
@@ -184,25 +184,23 @@ def test_several_processes_give_the_same_results(results: Results, tmp_path: Pat
     assert there == here
 
 
-def test_a_process_that_dies_costs_only_its_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_made_before_something_went_wrong_is_kept(tmp_path: Path) -> None:
     few = definition(contestants="[as-found]", fields="[same]", seeds="2")
-    turns: list[int] = []
 
-    def dies_after_one(runs: Sequence[RunSpec], processes: int | None) -> Iterator[RunResult]:
-        turns.append(len(runs))
-        yield play(runs[0])
-        raise BrokenProcessPool("killed")
+    class Broken(Here):
+        def run(self, function: Any, jobs: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+            yield from super().run(function, jobs[:1])
+            raise LnagentsError("no more")
 
-    monkeypatch.setattr(runner, "_play_all", dies_after_one)
     results = Results(tmp_path)
-    with pytest.raises(LnagentsError, match="died 3 times"):
-        run_experiment(few, results, progress=lambda done, count: None)
-    assert turns == [4, 3, 2]
-    assert len(results.done()) == 3
-    monkeypatch.undo()
-    assert run_experiment(few, results, processes=1, progress=lambda done, count: None) == 1
+    for _ in range(2):
+        with pytest.raises(LnagentsError, match="no more"):
+            run_experiment(few, results, Broken(), progress=lambda done, count: None)
+    assert len(results.done()) == 2
+    shown: list[tuple[int, int]] = []
+    made = run_experiment(few, results, Here(), progress=lambda *done: shown.append(done))
+    assert made == 2
+    assert shown == [(2, 4), (3, 4), (4, 4)]
 
 
 def test_scores_are_relative_to_the_baseline(results: Results) -> None:
@@ -225,7 +223,7 @@ def test_scores_are_relative_to_the_baseline(results: Results) -> None:
 def test_networks_without_all_runs_are_left_out(results: Results, tmp_path: Path) -> None:
     part = Results(tmp_path)
     spec = definition(seeds="1")
-    run_experiment(spec, part, processes=1, progress=lambda done, count: None)
+    run_experiment(spec, part, Here(), progress=lambda done, count: None)
     scores = read_scores(definition(), part)
     assert scores.networks == 1
     assert not scores.complete
