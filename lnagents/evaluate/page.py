@@ -13,14 +13,19 @@ from plotly.offline import get_plotlyjs
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1d2731; max-width: 1040px; margin: 2rem auto;
        padding: 0 1rem; }
-h1 { font-size: 1.7rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 2.4rem; }
+h1 { font-size: 1.7rem; margin-bottom: 0; }
+h2 { font-size: 1.35rem; margin-top: 3rem; border-top: 1px solid #e3e8ec; padding-top: 1rem; }
+h3 { font-size: 1.08rem; margin: 2rem 0 .4rem; } h4 { font-size: 1rem; margin: 1rem 0 .3rem; }
 .facts, .note { color: #5a6875; } .note { font-size: .9rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .6rem; text-align: right; border-bottom: 1px solid #e3e8ec; }
 th:first-child, td:first-child { text-align: left; } thead th { color: #5a6875; font-weight: 600; }
 .better { color: #237a4b; } .worse { color: #b3392f; }
 .summary { background: #f3f6f9; border-radius: 8px; padding: .8rem 1.2rem; }
-.wide { overflow-x: auto; }
+.summary p { margin: .3rem 0; } .summary + .summary { margin-top: .8rem; }
+pre { background: #f3f6f9; padding: .8rem; overflow-x: auto; font-size: .85rem; }
+.wide { overflow-x: auto; } .wide td { white-space: nowrap; }
+.wide td .note { font-size: .8rem; } .wide th { font-size: .9rem; padding: .35rem .4rem; }
 """
 
 

@@ -18,6 +18,8 @@ from lnagents.evaluate.statistics import (
 
 THRESHOLDS = 101
 BAND_OPACITY = 0.12
+SHOWN = 6
+"""Contestants whose profiles are not a thicket."""
 ROW_HEIGHT = 30
 """In pixels, of one contestant."""
 
@@ -63,9 +65,12 @@ def intervals(rows: Sequence[ContestantRow], baseline: str) -> go.Figure:
     return figure
 
 
-def profiles(scores: FieldScores) -> go.Figure:
-    """For each contestant the share of runs with a profit score above any threshold."""
-    tables = {name: values[PROFIT_SCORE] for name, values in scores.values.items()}
+def profiles(scores: FieldScores, order: Sequence[str]) -> go.Figure:
+    """For each contestant the share of runs with a profit score above any threshold.
+
+    Only the first `SHOWN` of `order` are shown at first, the others by a click on their names.
+    """
+    tables = {name: scores.values[name][PROFIT_SCORE] for name in order}
     everything = np.concatenate([table.ravel() for table in tables.values()])
     thresholds = np.linspace(min(0.0, everything.min()), everything.max(), THRESHOLDS)
     figure = go.Figure()
@@ -75,6 +80,7 @@ def profiles(scores: FieldScores) -> go.Figure:
             lambda some: performance_profile(some, thresholds), table, seed=SEED
         )
         line = {"color": colour[name], "dash": "solid" if index < len(COLOURS) else "dash"}
+        visible = True if index < SHOWN else "legendonly"
         figure.add_trace(
             go.Scatter(
                 x=np.concatenate([thresholds, thresholds[::-1]]),
@@ -86,6 +92,7 @@ def profiles(scores: FieldScores) -> go.Figure:
                 hoverinfo="skip",
                 showlegend=False,
                 legendgroup=name,
+                visible=visible,
             )
         )
         figure.add_trace(
@@ -96,10 +103,11 @@ def profiles(scores: FieldScores) -> go.Figure:
                 name=name,
                 line=line,
                 legendgroup=name,
+                visible=visible,
             )
         )
     style(figure, 480)
-    figure.update_layout(margin={"b": 150})
+    figure.update_layout(margin={"b": 120})
     figure.update_xaxes(title="profit score τ")
     figure.update_yaxes(title="share of runs above τ", range=[0, 1.02])
     return figure

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+import yaml
+
 from lnagents.evaluate.experiment import charts
 from lnagents.evaluate.experiment.contestants import SAME
-from lnagents.evaluate.experiment.scores import MEASURES, ContestantRow, FieldScores, Scores
+from lnagents.evaluate.experiment.scores import (
+    MEASURES,
+    ContestantRow,
+    FieldScores,
+    Scores,
+    duel,
+)
 from lnagents.evaluate.page import chart, number, page, table, write_whole
 from lnagents.evaluate.statistics import BOOTSTRAP_SAMPLES, Estimate
 
@@ -26,39 +35,95 @@ NOTES = (
     " against the same field, so 1 is about what the baseline makes. Intervals are 95 % percentile"
     f" intervals of {BOOTSTRAP_SAMPLES:,} stratified bootstrap resamples (Agarwal et al., 2021):"
     " they cover which networks and payments were drawn, not which families were chosen, nor what"
-    " the baseline's mean income would be on others.",
-    "Demand does not react to prices: who pays whom how much is fixed, and a sender takes every"
-    " route below its fee limit. High fees therefore look better here than they would with senders"
-    " who stay away, and what senders pay has to be read beside what routers earn.",
+    " the baseline's mean income would be on others. Differences are taken network by network.",
+    "“No difference shown” means that the interval of the difference reaches 0: it does not mean"
+    " that there is none. Nothing is corrected for how many contestants are compared, so the best"
+    " of many is a little too good.",
+    "Who pays whom how much does not depend on fees; each payment has a highest fee that its sender"
+    " accepts. What senders pay has to be read beside what routers earn.",
     "Fee churn is the mean |Δ ln(1 + ppm)| per round and channel. The most volume possible is a"
     " bound that perfect knowledge of all balances allows; no sender can know as much.",
-    "All of it happened in the twin, with the default parameters of every contestant.",
+    "All of it happened in the twin. Heuristics have their default parameters.",
+)
+
+LEARNED_NOTE = (
+    "Networks of one experiment share the trained teams (each learner's trainings take turns), so"
+    " the intervals cover little of what another training would have brought."
 )
 
 
-def write_report(scores: Scores, folder: Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class Further:
+    """What else there is to show; nothing of it is needed."""
+
+    learned: frozenset[str] = frozenset()
+    """Which contestants were trained."""
+    of_field: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """HTML about contests against a field, by its name, below what is known of them otherwise."""
+    after: Sequence[str] = ()
+    """HTML below all fields."""
+
+
+def write_report(scores: Scores, folder: Path, further: Further | None = None) -> Path:
     """Write the page and, as JSON, its figures into `folder`; returns the page's path.
 
     Blocking; each file appears whole or not at all.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / DATA, json.dumps(scores.to_json(), indent=1, allow_nan=False) + "\n")
-    write_whole(folder / PAGE, to_html(scores))
+    write_whole(folder / PAGE, to_html(scores, further))
     return folder / PAGE
 
 
-def to_html(scores: Scores) -> str:
+def to_html(scores: Scores, further: Further | None = None) -> str:
     """The page."""
     definition = scores.definition
+    further = further or Further()
     body = [f"<h1>Experiment “{escape(definition.name)}”</h1>", _facts(scores)]
-    rows_of = {field.field: scores.rows(field) for field in scores.fields}
-    for field in scores.fields:
-        told = escape(summarise(rows_of[field.field], definition.baseline, field.field))
-        body.append(f'<p class="summary">{told}</p>')
-    body += [f'<p class="note">{escape(note)}</p>' for note in NOTES]
-    for field in scores.fields:
-        body += _field(scores, field, rows_of[field.field])
+    rows_of = {one.field: scores.rows(one) for one in scores.fields}
+    for one in scores.fields:
+        told = [summarise(rows_of[one.field], definition.baseline, one.field)]
+        told += learners_told(one, rows_of[one.field], further.learned)
+        paragraphs = "".join(f"<p>{escape(sentences)}</p>" for sentences in told)
+        body.append(f'<div class="summary">{paragraphs}</div>')
+    for one in scores.fields:
+        body += _field(scores, one, rows_of[one.field])
+        body += further.of_field.get(one.field, ())
+    body += further.after
+    body += _what_was_run(scores)
+    notes = (*NOTES, LEARNED_NOTE) if further.learned else NOTES
+    body.append("<h2>How to read it, and its limits</h2>")
+    body.append("<ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>")
     return page(f"lnagents experiment {definition.name}", body)
+
+
+def learners_told(
+    scores: FieldScores, rows: Sequence[ContestantRow], learned: frozenset[str]
+) -> list[str]:
+    """The best learner beside the best rule, in plain sentences; nothing unless there are both."""
+    best = [
+        next((row.contestant for row in rows if (row.contestant in learned) is kind), None)
+        for kind in (True, False)
+    ]
+    if best[0] is None or best[1] is None:
+        return []
+    found = duel(scores, best[0], best[1])
+    told = f"The best learner, {found.first}, beside the best rule, {found.second}: "
+    if found.score.low > 0.0:
+        told += f"its profit score is higher by {_estimate(found.score)}"
+    elif found.score.high < 0.0:
+        told += f"its profit score is lower, by {_estimate(found.score)}"
+    else:
+        told += f"no difference shown, {_estimate(found.score)}"
+    if not math.isnan(found.gain):
+        told += f" ({found.gain:+.0%})"
+    told += "; the intervals do not overlap" if found.apart else "; the intervals overlap"
+    told += f". Success differs by {_estimate(found.success)} percentage points. "
+    # Success is no lower unless its interval says so.
+    aim = found.apart and found.gain >= AIM - 1.0 and found.success.high >= 0.0
+    reached = "is reached" if aim else "is not reached"
+    told += f"The aim, {AIM - 1:.0%} more profit at no lower success, {reached}."
+    return [told]
 
 
 def summarise(rows: Sequence[ContestantRow], baseline: str, field: str) -> str:
@@ -84,8 +149,12 @@ def summarise(rows: Sequence[ContestantRow], baseline: str, field: str) -> str:
         told.append("The intervals do not overlap.")
     elif apart:
         told.append(f"The intervals do not overlap, but the gain is below {AIM - 1:.0%}.")
+    elif best.gain.low > 0.0:
+        told.append(
+            f"The intervals overlap; network by network it is ahead by {_estimate(best.gain)}."
+        )
     else:
-        told.append("The intervals overlap, so this may be chance.")
+        told.append("No difference to the baseline is shown.")
     told.append(_second(rows))
     success, price = best.success, best.means["price"].value / base.means["price"].value
     if success.high < 0.0:
@@ -117,7 +186,7 @@ def _facts(scores: Scores) -> str:
     definition = scores.definition
     whole = len(definition.runs())
     facts = [
-        f"{len(definition.contestants)} contestants on {scores.networks} {definition.split.value}"
+        f"{len(scores.fields[0].values)} contestants on {scores.networks} {definition.split.value}"
         f" networks of each of {len(definition.families)} families"
         f" ({', '.join(scores.families)}), {definition.rounds} rounds each.",
         f"lnagents {', '.join(scores.versions)}.",
@@ -130,6 +199,24 @@ def _facts(scores: Scores) -> str:
     return f'<p class="facts">{escape(" ".join(facts))}</p>'
 
 
+def _what_was_run(scores: Scores) -> list[str]:
+    """All that is needed to run it again."""
+    definition = scores.definition
+    given = definition.model_dump(mode="json", exclude_defaults=True)
+    text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+    rows = [
+        ("runs that are counted", f"{scores.runs:,}"),
+        ("processor time of these", f"{scores.seconds / 3_600:,.2f} h"),
+        ("networks of each family", f"{scores.networks}, numbers 0 to {definition.seeds - 1}"),
+        ("version of lnagents", escape(", ".join(scores.versions))),
+    ]
+    return [
+        "<h2>What was run</h2>",
+        table(("", ""), rows),
+        f"<details><summary>The definition</summary><pre>{escape(text)}</pre></details>",
+    ]
+
+
 def _field(scores: Scores, field: FieldScores, rows: list[ContestantRow]) -> list[str]:
     baseline = scores.definition.baseline
     order = [row.contestant for row in rows]
@@ -139,17 +226,17 @@ def _field(scores: Scores, field: FieldScores, rows: list[ContestantRow]) -> lis
         f"<h2>{escape(_scene(field.field))}</h2>",
         chart(charts.intervals(rows, baseline), f"intervals-{key}"),
         _scores_table(rows, baseline),
-        f"<h2>{escape(_scene(field.field))}: performance profiles</h2>",
+        "<h3>Performance profiles</h3>",
         '<p class="note">The share of runs, over all families, with a profit score above τ, with'
         " 95 % bands. A line that is above another everywhere is better at every level.</p>",
-        chart(charts.profiles(field), f"profiles-{key}"),
-        f"<h2>{escape(_scene(field.field))}: family by family</h2>",
+        chart(charts.profiles(field, order), f"profiles-{key}"),
+        "<h3>Family by family</h3>",
         '<p class="note">Interquartile means of profit scores; the baseline\'s mean income is 1 in'
         " each family.</p>",
         chart(charts.by_family(field, scores.families, order), f"families-{key}"),
-        f"<h2>{escape(_scene(field.field))}: what it costs senders</h2>",
+        "<h3>What it costs senders</h3>",
         chart(charts.price_of_profit(rows, titles), f"price-{key}"),
-        f"<h2>{escape(_scene(field.field))}: all measures</h2>",
+        "<h3>All measures</h3>",
         '<p class="note">Means over families and networks; the interval is below each.</p>',
         _measures_table(rows, everyone=field.field == SAME),
     ]
@@ -157,12 +244,14 @@ def _field(scores: Scores, field: FieldScores, rows: list[ContestantRow]) -> lis
 
 def _scores_table(rows: Sequence[ContestantRow], baseline: str) -> str:
     head = (
-        "", "profit score", f"P(better than {baseline})", f"success less that of {baseline}, points"
+        "", "profit score", f"less that of {baseline}, network by network",
+        f"P(better than {baseline})", f"success less that of {baseline}, points",
     )  # fmt: skip
     cells = [
         (
             escape(row.contestant),
             _estimate(row.score),
+            "–" if row.contestant == baseline else _estimate(row.gain),
             "–" if row.contestant == baseline else _estimate(row.better),
             "–" if row.contestant == baseline else _estimate(row.success),
         )

@@ -140,6 +140,8 @@ class Scores:
     """Of which there are results."""
     versions: tuple[str, ...]
     """Of lnagents, which made the results."""
+    seconds: float = 0.0
+    """Of one processor, for the runs that were counted."""
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -176,6 +178,9 @@ class Scores:
                     base[PROFIT_SCORE],
                     seed=SEED,
                 ),
+                gain=paired_difference(
+                    interquartile_mean, values[PROFIT_SCORE], base[PROFIT_SCORE], seed=SEED
+                ),
                 success=paired_difference(
                     mean, values["success_rate"], base["success_rate"], seed=SEED
                 ),
@@ -190,6 +195,38 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
+class Duel:
+    """Two contestants against the same field on the same networks."""
+
+    first: str
+    second: str
+    score: Estimate
+    """Difference of the profit scores, first less second."""
+    gain: float
+    """By which part of the second's score; NaN if that is not positive."""
+    success: Estimate
+    """Difference of the success rates, percentage points."""
+    apart: bool
+    """Whether the intervals of the two scores do not overlap."""
+
+
+def duel(scores: FieldScores, first: str, second: str) -> Duel:
+    """Compare two contestants, run by run."""
+    one, other = scores.values[first], scores.values[second]
+    own, base = (
+        estimate(interquartile_mean, each[PROFIT_SCORE], seed=SEED) for each in (one, other)
+    )
+    return Duel(
+        first,
+        second,
+        paired_difference(interquartile_mean, one[PROFIT_SCORE], other[PROFIT_SCORE], seed=SEED),
+        own.value / base.value - 1.0 if base.value > 0.0 else math.nan,
+        paired_difference(mean, one["success_rate"], other["success_rate"], seed=SEED),
+        own.low > base.high or own.high < base.low,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ContestantRow:
     """What can be said of one contestant against one field."""
 
@@ -198,6 +235,8 @@ class ContestantRow:
     """Interquartile mean of `PROFIT_SCORE`."""
     better: Estimate
     """Probability that its profit score is above the baseline's, on networks of the same family."""
+    gain: Estimate
+    """Difference of the score to the baseline's on the same networks."""
     success: Estimate
     """Difference of the success rate to the baseline's on the same networks, percentage points."""
     means: Mapping[str, Estimate]
@@ -205,7 +244,13 @@ class ContestantRow:
 
     def to_json(self) -> dict[str, Any]:
         """As plain data; what is not known is None."""
-        parts = {"score": self.score, "better": self.better, "success": self.success, **self.means}
+        parts = {
+            "score": self.score,
+            "better": self.better,
+            "gain": self.gain,
+            "success": self.success,
+            **self.means,
+        }
         return {
             key: [None if math.isnan(number) else number for number in part]
             for key, part in parts.items()
@@ -262,4 +307,5 @@ def read_scores(definition: Definition, results: Results) -> Scores:
         networks=len(indices),
         runs=len(found),
         versions=tuple(sorted(set(columns["version"]))),
+        seconds=float(sum(columns["seconds"])),
     )

@@ -1,5 +1,6 @@
 """Experiments from the definition to the report, on networks small enough for a test."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,9 @@ from lnagents.evaluate.executors import Here, Processes
 from lnagents.evaluate.experiment.contest import play, seats_of
 from lnagents.evaluate.experiment.definition import Definition, load_definition
 from lnagents.evaluate.experiment.families import Split, draw_arena
-from lnagents.evaluate.experiment.report import to_html, write_report
+from lnagents.evaluate.experiment.report import Further, learners_told, to_html, write_report
 from lnagents.evaluate.experiment.runner import run_experiment
-from lnagents.evaluate.experiment.scores import PROFIT_SCORE, Scores, read_scores
+from lnagents.evaluate.experiment.scores import PROFIT_SCORE, FieldScores, Scores, duel, read_scores
 from lnagents.evaluate.results import Results
 from lnagents.model.errors import ExperimentError, LnagentsError
 from lnagents.model.files import parse_yaml
@@ -239,3 +240,51 @@ def test_the_page_tells_it_all_and_needs_nothing(results: Results, tmp_path: Pat
     for told in ("thompson", "as-found", "wall", "95 %", "paths", "hubs"):
         assert told in page
     assert page == write_report(scores, tmp_path).read_text(encoding="utf-8")
+
+
+def made_up(scores: Scores, factors: dict[str, float]) -> FieldScores:
+    """As if contestants earned multiples of what the baseline does, on 6 networks."""
+    rng = np.random.default_rng(3)
+    base = rng.uniform(0.9, 1.1, (6, 2))
+    some = scores.fields[0].values["as-found"]
+    return FieldScores(
+        "same",
+        {
+            name: {
+                **{key: np.full((6, 2), column.mean()) for key, column in some.items()},
+                PROFIT_SCORE: factor * base,
+            }
+            for name, factor in factors.items()
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("factor", "told"),
+    [
+        (1.5, "score is higher by 0.49 .* do not overlap.* no lower success, is reached"),
+        (1.01, "score is higher by 0.01 .* the intervals overlap.* is not reached"),
+        (1.0, "no difference shown, 0.00 .* is not reached"),
+        (0.5, "score is lower, by -0.49 .* do not overlap.* is not reached"),
+    ],
+)
+def test_the_headline_says_how_it_fell(results: Results, factor: float, told: str) -> None:
+    scores = read_scores(definition(), results)
+    field = made_up(scores, {"as-found": 1.0, "thompson": factor, "wall": 0.25})
+    rows = scores.rows(field)
+    (found,) = learners_told(field, rows, frozenset({"thompson"}))
+    assert found.startswith("The best learner, thompson, beside the best rule, as-found: ")
+    assert re.search(told, found)
+    assert learners_told(field, rows, frozenset()) == []
+    itself = duel(field, "wall", "wall")
+    assert (itself.score, itself.gain, itself.apart) == ((0.0, 0.0, 0.0), 0.0, False)
+
+
+def test_further_sections_have_their_places(results: Results) -> None:
+    scores = read_scores(definition(), results)
+    further = Further(frozenset({"thompson"}), {"same": ["<p>of same</p>"]}, ["<p>at last</p>"])
+    page = to_html(scores, further)
+    order = ["of same", "Where half of the agents", "at last", "What was run", "trained teams"]
+    places = [page.rindex(one) for one in order]
+    assert places == sorted(places)
+    assert "trained teams" not in to_html(scores)
