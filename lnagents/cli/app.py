@@ -13,6 +13,7 @@ from lnagents.cli import (
     agent,
     bench,
     demo,
+    diagnose,
     experiment,
     market,
     testbed,
@@ -36,6 +37,7 @@ app.command("doctor")(toolchain.doctor)
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("resume")(train.resume)
+app.command("diagnose")(diagnose.diagnose)
 app.add_typer(testbed.app, name="testbed")
 app.add_typer(agent.app, name="agent")
 app.add_typer(market.app, name="market")

@@ -95,8 +95,12 @@ def read_config(path: Path) -> TrainConfig:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigError(str(path), f"cannot be read: {exc}") from exc
-    config = parse_config(text, str(path), path.parent)
-    names = [_found(name, path.parent) for name in config.task.networks]
+    return beside(parse_config(text, str(path), path.parent), path.parent)
+
+
+def beside(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The same with the networks that are named by a path in `folder`, if they are there."""
+    names = [_found(name, folder) for name in config.task.networks]
     task = config.task.model_copy(update={"networks": tuple(names)})
     return replace(config, task=task)
 

@@ -125,8 +125,22 @@ def side_by_side(rollouts: Sequence[Rollout]) -> Rollout:
     )
 
 
-def live(task: Task, policy: Policy, seeds: SeedArray, cast: Cast | None = None) -> Rollout:
-    """One episode in every environment; `seeds` [environments, 2] are those of `episode_seeds`.
+def live(
+    task: Task,
+    policy: Policy,
+    seeds: SeedArray,
+    cast: Cast | None = None,
+    *,
+    explores: bool = True,
+) -> Rollout:
+    """One episode in every environment.
+
+    Args:
+        task: where.
+        policy: of the learner.
+        seeds: [environments, 2], those of `episode_seeds`.
+        cast: see `collect`.
+        explores: whether the learner draws its actions, or takes the most likely ones.
 
     Raises:
         ValueError: the task's episodes have not the length that it says, or nobody learns in one.
@@ -146,7 +160,7 @@ def live(task: Task, policy: Policy, seeds: SeedArray, cast: Cast | None = None)
         if algorithm.joint_state:
             states.append(JointState.of(seen))
         now = some(noise, len(rewards))
-        decisions.append(_decide(policy, sights[-1], now))
+        decisions.append(_decide(policy, sights[-1], now if explores else None))
         actions = decisions[-1].actions(sights[-1].mask)
         result = task.step(_with_guests(actions, guests, seen, now))
         rewards.append(torch.from_numpy(result.rewards))

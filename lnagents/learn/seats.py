@@ -55,6 +55,28 @@ class Cast(Protocol):
         """
 
 
+class Beside:
+    """One policy on all seats but one of each environment, which is the learner's."""
+
+    def __init__(self, policy: Policy, own: NDArray[np.intp], *, explores: bool) -> None:
+        """All others are `policy`.
+
+        Args:
+            policy: see `Guest`.
+            own: [environments], the learner's seat.
+            explores: see `Guest`.
+        """
+        self._policy = policy
+        self._own = own
+        self._explores = explores
+
+    def guests(self, learns: SeatArray, seeds: Sequence[int]) -> Sequence[Guest]:
+        """See `Cast.guests`."""
+        seats = learns.copy()
+        seats[np.arange(len(seats)), self._own] = False
+        return [Guest(self._policy, seats, self._explores)]
+
+
 class Together:
     """Several casts, each on the seats that those before it have left."""
 
