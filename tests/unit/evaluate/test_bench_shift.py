@@ -59,7 +59,7 @@ def test_the_command_keeps_the_result(tmp_path: Path) -> None:
     options = ["bench", "shift", str(study), "--work", str(tmp_path / "work")]
     shown = CliRunner().invoke(app, options)
     assert shown.exit_code == 0, shown.output
-    assert "best-response" in shown.output
+    assert "kept in" in shown.output
     assert "none" in shown.output
     kept = json.loads((study / "result.json").read_text())
     told = CliRunner().invoke(app, [*options, "--json"])
