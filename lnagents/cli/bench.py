@@ -250,19 +250,41 @@ def twin(
         ),
     ] = None,
     payments: Annotated[int, typer.Option(min=1, help="On each network.")] = 20_000,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="How many small networks at once to measure besides, with one thread and with all"
+            " processors: Barabási-Albert networks of 100 nodes, or the file's so many times."
+            " By default 64 without a file, none with one.",
+        ),
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Payments of the twin per second of one processor, and the memory it takes."""
+    from lnagents.evaluate import bench_batch
     from lnagents.evaluate.bench_twin import NODES, bench_twin
+    from lnagents.twin.generate import barabasi_albert
+    from lnagents.twin.loaders import load_network
 
+    many = (bench_batch.NETWORKS if graph is None else 0) if batch is None else batch
+    together = None
     with error_console.status("Starting") as status:
         result = bench_twin(
             NODES if graph is None else (graph,),
             payments=payments,
             progress=lambda text: status.update(text),
         )
+        if many:
+            networks = (
+                [barabasi_albert(bench_batch.NODES, seed) for seed in range(1, many + 1)]
+                if graph is None
+                else [load_network(graph)] * many
+            )
+            together = bench_batch.bench_batch(networks, progress=lambda text: status.update(text))
     if json_output:
-        print_json(result.to_json())
+        whole = result.to_json()
+        print_json(whole if together is None else {**whole, "batch": together.to_json()})
         return
     table = Table(box=None, pad_edge=False)
     for title in (
@@ -290,6 +312,83 @@ def twin(
             f" or channels^{result.growth['channels']:.2f}.",
             highlight=False,
         )
+    if together is not None:
+        rates = ", ".join(
+            f"{rate:,.0f} with {number} thread{'s' if number > 1 else ''}"
+            for number, rate in together.payments_per_second.items()
+        )
+        console.print(
+            f"{together.networks} networks at once, payments/second: {rates}"
+            f" ({together.scaling:.2f} times as many)",
+            highlight=False,
+        )
+
+
+@app.command()
+def train(
+    graph: Annotated[
+        Path | None,
+        typer.Option(
+            help="A network's file, as for `twin describe`; without it, a Barabási-Albert network."
+        ),
+    ] = None,
+    nodes: Annotated[int, typer.Option(min=6, help="Of the network, without a file.")] = 10,
+    agents: Annotated[int, typer.Option(min=1, help="Nodes with an agent.")] = 10,
+    payments: Annotated[int, typer.Option(min=0, help="In each round.")] = 50,
+    rounds: Annotated[int, typer.Option(min=1, help="Of an episode.")] = 50,
+    environments: Annotated[int, typer.Option(min=1, help="At once.")] = 8,
+    hidden: Annotated[int, typer.Option(min=1, help="Width of every hidden layer.")] = 32,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over an iteration's batch.")] = 6,
+    minibatches: Annotated[int, typer.Option(min=1, help="Of each pass.")] = 1,
+    turns: Annotated[int, typer.Option(min=1, help="Iterations of each side that count.")] = 5,
+    benchmarl: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PYTHON",
+            help="The interpreter of an environment with BenchMARL; by default the one that"
+            " `make bench-env` makes, bench/.venv/bin/python in the checkout.",
+        ),
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Training, in environment steps per second of one processor, against BenchMARL's IPPO.
+
+    Both collect and learn on the same environment, with the same batch, passes over it, and width
+    of hidden layers; they take turns, and the quickest turn of each counts.
+    """
+    from lnagents.evaluate.bench_train import INTERPRETER, TrainBenchSpec, bench_train
+
+    spec = TrainBenchSpec(
+        graph=None if graph is None else str(graph.resolve()),
+        nodes=nodes,
+        agents=agents,
+        payments=payments,
+        rounds=rounds,
+        environments=environments,
+        hidden=hidden,
+        epochs=epochs,
+        minibatches=minibatches,
+    )
+    with error_console.status("Starting") as status:
+        result = bench_train(
+            spec,
+            interpreter=benchmarl or INTERPRETER,
+            turns=turns,
+            progress=lambda text: status.update(text),
+        )
+    if json_output:
+        print_json(result.to_json())
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "steps/CPU-second", "parameters", "microseconds a step"):
+        table.add_column(
+            title, justify="right" if title in ("steps/CPU-second", "parameters") else "left"
+        )
+    for name, side in (("ours", result.ours), ("BenchMARL", result.benchmarl)):
+        where = ", ".join(f"{part} {time:,.0f}" for part, time in side.where.items())
+        table.add_row(name, f"{side.steps_per_cpu_second:,.0f}", f"{side.parameters:,}", where)
+    console.print(table)
+    console.print(f"{result.ratio:.1f} times as fast.", highlight=False)
 
 
 def _case_sets(names: list[str]) -> list[CaseSet]:

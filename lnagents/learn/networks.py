@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias, cast
 
 import torch
@@ -12,9 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lnagents.learn.config import LearnConfig
-
-LEAST_ROWS = 4
-"""From so many rows on, a product gives every row the same numbers whatever the others are."""
+from lnagents.learn.row_sets import LEAST_ROWS, Affine, RowSets
 
 
 class NetworkSizes(Protocol):
@@ -91,16 +88,15 @@ def _linear(inputs: int, outputs: int, gain: float, generator: torch.Generator) 
     return layer
 
 
-def join(layer: Layer, rows: Tensor, whole: Tensor, owner: Tensor | None = None) -> Tensor:
+def join(layer: Layer, rows: Tensor, whole: Tensor) -> Tensor:
     """`layer` of every row side by side with what belongs to the whole.
 
     The whole's part is computed once, not for every row.
 
     Args:
         layer: its first inputs are those of a row.
-        rows: [batch, rows, row inputs], or [rows, row inputs] if `owner` is given.
+        rows: [batch, rows, row inputs].
         whole: [batch, whole inputs].
-        owner: [rows], to which element of the batch each row belongs.
     """
     width = rows.shape[-1]
     if isinstance(layer, nn.Linear):
@@ -112,46 +108,11 @@ def join(layer: Layer, rows: Tensor, whole: Tensor, owner: Tensor | None = None)
         own = own.reshape(*rows.shape[:-1], -1)
         common = torch.baddbmm(layer.bias.unsqueeze(1), whole.flatten(1, -2), weight[:, width:])
         common = common.reshape(*whole.shape[:-1], -1)
-    return own + (common.unsqueeze(-2) if owner is None else common[owner])
+    return own + common.unsqueeze(-2)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RowSets:
-    """The rows of several sets one after the other, without padding.
-
-    Where few nodes have many channels, most of what is padded is padding.
-    """
-
-    values: Tensor
-    """[rows of all sets, row features]."""
-    place: Tensor
-    """[rows of all sets], where each is among the padded ones."""
-    owner: Tensor
-    """[rows of all sets], to which set each belongs."""
-    counts: Tensor
-    """[sets], rows of each."""
-    padded: int
-    """Rows of each set with its padding."""
-
-    @classmethod
-    def of(cls, rows: Tensor, mask: Tensor) -> RowSets:
-        """The rows that `mask` says are real.
-
-        Args:
-            rows: [sets, rows, row features].
-            mask: [sets, rows].
-        """
-        place = mask.flatten().nonzero().squeeze(1)
-        padded = mask.shape[-1]
-        owner = place.div(max(1, padded), rounding_mode="floor")
-        counts = torch.bincount(owner, minlength=len(mask))
-        return cls(rows.flatten(0, 1)[place], place, owner, counts, padded)
-
-    def fill(self, values: Tensor) -> Tensor:
-        """[sets, rows, …] with zeros for padding, from one of `values` for each row."""
-        whole = values.new_zeros(len(self.counts) * self.padded, *values.shape[1:])
-        filled = whole.index_copy(0, self.place, values)
-        return filled.reshape(len(self.counts), self.padded, *values.shape[1:])
+def _affine(layer: nn.Module) -> Affine:
+    return Affine(cast(Tensor, layer.weight), cast(Tensor, layer.bias))
 
 
 class SetEncoder(nn.Module):
@@ -177,13 +138,13 @@ class SetEncoder(nn.Module):
         if row_features:
             self.rows = nn.Sequential(
                 linear(row_features, hidden, gain, generator, copies),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
                 linear(hidden, hidden, gain, generator, copies),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
             )
             whole_features += 2 * hidden
         self.whole = nn.Sequential(
-            linear(whole_features, hidden, gain, generator, copies), nn.ReLU()
+            linear(whole_features, hidden, gain, generator, copies), nn.ReLU(inplace=True)
         )
 
     def forward(self, rows: Tensor, whole: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,20 +173,20 @@ class SetEncoder(nn.Module):
         """
         if self.rows is None:
             return sets.values, self.whole(whole)
-        embedded = self.rows(sets.values)
-        total = embedded.new_zeros(len(whole), embedded.shape[-1])
-        total = total.index_add(0, sets.owner, embedded)
-        mean = total / sets.counts.clamp(min=1).unsqueeze(-1)
-        top = torch.segment_reduce(embedded, "max", lengths=sets.counts, axis=0, initial=0.0)
-        return embedded, self.whole(torch.cat((mean, top, whole), -1))
+        embedded, pooled = sets.encode(_affine(self.rows[0]), _affine(self.rows[2]))
+        return embedded, self.whole(torch.cat((pooled, whole), -1))
 
-    def context(self, rows: Tensor, whole: Tensor, mask: Tensor) -> Tensor:
-        """Only what `forward` gives for the whole, by the faster of the two ways."""
+    def context(
+        self, rows: Tensor, whole: Tensor, mask: Tensor, sets: RowSets | None = None
+    ) -> Tensor:
+        """Only what `forward` gives for the whole, by the faster of the two ways.
+
+        `sets` are the same rows, if they are at hand already.
+        """
         if self.stacked or self.rows is None:
             return self(rows, whole, mask)[1]  # type: ignore[no-any-return]
         batch = whole.shape[:-1]
-        sets = RowSets.of(rows.flatten(0, -3), mask.flatten(0, -2))
-        _, context = self.of_sets(sets, whole.flatten(0, -2))
+        _, context = self.of_sets(sets or RowSets.of(rows, mask), whole.flatten(0, -2))
         return context.reshape(*batch, context.shape[-1])
 
 
@@ -244,7 +205,7 @@ class ChannelActor(nn.Module):
         )
         self.head = nn.Sequential(
             linear(2 * hidden, hidden, math.sqrt(2.0), generator, copies),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             linear(hidden, actions, 0.0, generator, copies),
         )
         shape = (copies, 1, 1, actions) if copies else (actions,)
@@ -254,20 +215,28 @@ class ChannelActor(nn.Module):
 
     def forward(self, rows: Tensor, whole: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [batch, rows, actions] and standard deviation [actions], before the bound."""
-        deviation = self.log_deviation.clamp(self.least, self.most).exp()
-        first, *rest = self.head
         if self.encoder.stacked:
             embedded, context = self.encoder(rows, whole, mask)
+            first, *rest = self.head
             mean = join(cast(Layer, first), embedded, context)
             for layer in rest:
                 mean = layer(mean)
-            return mean, deviation
-        sets = RowSets.of(rows.flatten(0, -3), mask.flatten(0, -2))
-        embedded, context = self.encoder.of_sets(sets, whole.flatten(0, -2))
-        mean = join(cast(Layer, first), embedded, context, sets.owner)
-        for layer in rest:
-            mean = layer(mean)
+            return mean, self._deviation()
+        sets = RowSets.of(rows, mask)
+        mean, deviation = self.of_sets(sets, whole.flatten(0, -2))
         return sets.fill(mean).reshape(*mask.shape, mean.shape[-1]), deviation
+
+    def of_sets(self, sets: RowSets, whole: Tensor) -> tuple[Tensor, Tensor]:
+        """The same without padding and copies: mean [rows of all sets, actions] and deviation."""
+        embedded, context = self.encoder.of_sets(sets, whole)
+        first = _affine(self.head[0])
+        width = embedded.shape[-1]
+        common = functional.linear(context, first.weight[:, width:], first.bias)
+        mean = sets.decode(embedded, common, first.weight[:, :width], _affine(self.head[2]))
+        return mean, self._deviation()
+
+    def _deviation(self) -> Tensor:
+        return self.log_deviation.clamp(self.least, self.most).exp()
 
 
 def alone(actor: ChannelActor, rows: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
@@ -300,9 +269,11 @@ class ChannelCritic(nn.Module):
         )
         self.last = linear(config.hidden, 1, 0.0, generator, copies)
 
-    def forward(self, rows: Tensor, whole: Tensor, mask: Tensor) -> Tensor:
-        """[batch]."""
-        value: Tensor = self.last(self.encoder.context(rows, whole, mask))
+    def forward(
+        self, rows: Tensor, whole: Tensor, mask: Tensor, sets: RowSets | None = None
+    ) -> Tensor:
+        """[batch]; `sets` are the same rows, if they are at hand already."""
+        value: Tensor = self.last(self.encoder.context(rows, whole, mask, sets))
         return value.squeeze(-1)
 
 

@@ -86,6 +86,7 @@ class Policy:
             if self.sizes.copies:
                 sample = sample.transpose(0, 1)
                 sample_log_prob = sample_log_prob.transpose(0, 1)
+            sample_log_prob = sample_log_prob * sight.mask
         if self.actor.choice is not None:
             odds = self.actor.choice(seen.rows, seen.whole, seen.mask, seen.allowed)
             if self.sizes.copies:
@@ -141,11 +142,16 @@ class Policy:
         sample_log_prob, choice_log_prob = decision.sample_log_prob, decision.choice_log_prob
         entropy = torch.zeros(())
         if self.actor.rows is not None:
-            mean, deviation = self.actor.rows(seen.rows, seen.whole, seen.mask)
-            if copies:
-                mean = mean.transpose(0, 1)
-                deviation = deviation.transpose(0, 1)
-            sample_log_prob = ppo.normal_log_prob(decision.sample, mean, deviation)
+            sets = None if copies else sight.sets
+            if sets is None:
+                mean, deviation = self.actor.rows(seen.rows, seen.whole, seen.mask)
+                if copies:
+                    mean, deviation = mean.transpose(0, 1), deviation.transpose(0, 1)
+                sample_log_prob = ppo.normal_log_prob(decision.sample, mean, deviation) * sight.mask
+            else:
+                mean, deviation = self.actor.rows.of_sets(sets, sight.whole.flatten(0, 1))
+                log_prob = ppo.normal_log_prob(sets.pick(decision.sample), mean, deviation)
+                sample_log_prob = sets.fill(log_prob).reshape_as(sight.mask)
             of_rows = ppo.normal_entropy(deviation)
             if weights is None or not copies:
                 entropy = entropy + of_rows.mean()

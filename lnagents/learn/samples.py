@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
@@ -11,10 +12,11 @@ import torch
 from torch import Tensor
 
 from lnagents.learn.algorithms import Algorithm
+from lnagents.learn.row_sets import RowSets
 from lnagents.learn.task import Actions, Seen, TaskShape
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Sight:
     """What actors see."""
 
@@ -30,6 +32,11 @@ class Sight:
         if algorithm.neighbours:
             whole = np.concatenate((whole, seen.neighbours), -1)
         return cls(*map(torch.from_numpy, (seen.rows, seen.mask, whole, seen.choice_mask)))
+
+    @functools.cached_property
+    def sets(self) -> RowSets | None:
+        """The rows without padding, laid out once for all networks; None if there are none."""
+        return RowSets.of(self.rows, self.mask) if self.rows.shape[-1] else None
 
     def agents_first(self) -> Sight:
         """The same as [agents, samples], for networks with weights of their own for every agent."""
@@ -58,7 +65,7 @@ class Decision:
     sample: Tensor
     """[…, rows, actions], before the bound."""
     sample_log_prob: Tensor
-    """[…, rows], before the bound."""
+    """[…, rows], before the bound; 0 for padding."""
     choice: Tensor
     """[…]."""
     choice_log_prob: Tensor

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lnagents.learn.algorithms import Algorithm
 from lnagents.learn.networks import ChannelActor, ChannelCritic, Layer, SetEncoder, join, linear
+from lnagents.learn.row_sets import RowSets
 from lnagents.learn.samples import JointState, Sight
 from lnagents.learn.settings import TrainSettings
 from lnagents.learn.task import TaskShape
@@ -57,7 +58,7 @@ class ChoiceActor(nn.Module):
         self.encoder = SetEncoder(rows, whole, hidden, generator, copies)
         self.head = nn.Sequential(
             linear(hidden, hidden, math.sqrt(2.0), generator, copies),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             linear(hidden, len(sizes.choices), 0.0, generator, copies),
         )
 
@@ -89,7 +90,13 @@ class CentralCritic(nn.Module):
         self.last = linear(hidden, 1, 0.0, generator, copies)
 
     def forward(
-        self, rows: Tensor, whole: Tensor, mask: Tensor, state: Tensor, state_mask: Tensor
+        self,
+        rows: Tensor,
+        whole: Tensor,
+        mask: Tensor,
+        sets: RowSets | None,
+        state: Tensor,
+        state_mask: Tensor,
     ) -> Tensor:
         """[batch, agents]; [agents, batch] if each has weights of its own.
 
@@ -97,10 +104,11 @@ class CentralCritic(nn.Module):
             rows: [batch, agents, rows, row features], agents first as above.
             whole: [batch, agents, whole features], agents first as above.
             mask: [batch, agents, rows], agents first as above.
+            sets: the same rows, if they are at hand already.
             state: [batch, state rows, state features].
             state_mask: [batch, state rows].
         """
-        own = self.own.context(rows, whole, mask)
+        own = self.own.context(rows, whole, mask, sets)
         joint = self.joint.context(state, state.new_zeros(len(state), 0), state_mask)
         if isinstance(self.both, nn.Linear):
             both = join(self.both, own, joint)  # its part of the joint state once for all agents
@@ -136,6 +144,6 @@ class TeamCritic(nn.Module):
     def forward(self, sight: Sight, state: JointState | None) -> Tensor:
         """[samples, agents], in normalised units; `state` is for central critics."""
         seen = sight.agents_first() if self._agents_first else sight
-        given = (seen.rows, seen.whole, seen.mask)
+        given = (seen.rows, seen.whole, seen.mask, None if self._agents_first else seen.sets)
         value: Tensor = self.judge(*given, *((state.rows, state.mask) if state else ()))
         return value.transpose(0, 1) if self._agents_first else value

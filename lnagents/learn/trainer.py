@@ -137,6 +137,12 @@ class Trainer:
             raise ConfigError("train", "population: experience with guests is not spread yet")
 
     @property
+    def parameters(self) -> int:
+        """How many numbers are learned, those of the critic included."""
+        networks = (self.policy.actor, self._critic)
+        return sum(one.numel() for network in networks for one in network.parameters())
+
+    @property
     def finished(self) -> bool:
         """Whether all iterations have been made."""
         return self.iteration >= self.settings.iterations

@@ -181,7 +181,8 @@ class Twin:
             raise ValueError("edges: names an edge that does not exist")
         gossip = make_room(self._state.mind.gossip, chosen, self._now)
         announce(gossip, chosen, rows, self._now)
-        self._state = with_gossip(self._state, gossip)
+        if gossip is not self._state.mind.gossip:
+            self._state = with_gossip(self._state, gossip)
 
     def policies(self) -> Int64Array:
         """[edges, POLICY_COLUMNS], what is in force now at each edge's owner; a copy."""

@@ -14,9 +14,10 @@ from torch import Tensor
 from lnagents.learn import LearnConfig, OnlineLearner
 from lnagents.learn.algorithms import AlgorithmName
 from lnagents.learn.experience import FloatArray
-from lnagents.learn.networks import RowSets, SetEncoder
+from lnagents.learn.networks import SetEncoder
 from lnagents.learn.policy import Policy
 from lnagents.learn.rollout import collect, episode_seeds, live, side_by_side
+from lnagents.learn.row_sets import RowSets
 from lnagents.learn.samples import Decision, JointState, Noise, Sight, mapped, some
 from lnagents.learn.settings import TrainSettings, constant
 from lnagents.learn.task import Seen, TaskShape

@@ -1,0 +1,124 @@
+"""Our side of `lnagents.evaluate.bench_train`, under a watch that says where the time goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from lnagents.env.arrays import ActionArrays, RoundArrays
+from lnagents.env.batch import LightningBatch
+from lnagents.env.fees import FeeBounds
+from lnagents.env.payments import RoundPayments
+from lnagents.env.twin_rounds import TwinRounds
+from lnagents.env.twin_world import TwinWorld
+from lnagents.evaluate.bench_train import LEARNING_RATE, SEED, TrainBenchSpec, TrainSide
+from lnagents.evaluate.training import LightningTask
+from lnagents.twin.network import Network
+
+if TYPE_CHECKING:
+    from lnagents.learn.task import Actions, Seen, StepResult
+
+Result = TypeVar("Result")
+
+_NO_END = 1_000_000
+"""Iterations; schedules stay where they begin."""
+
+
+class OurSide:
+    """A trainer that makes one iteration at a time."""
+
+    def __init__(self, spec: TrainBenchSpec) -> None:
+        import torch
+
+        from lnagents.learn.settings import TrainSettings, constant
+        from lnagents.learn.trainer import Trainer
+
+        torch.set_num_threads(1)
+        network, self._watch = spec.network(), Watch()
+        names = spec.agent_names(network)
+        worlds = [_World(network, names, self._watch) for _ in range(spec.environments)]
+        batch = LightningBatch(worlds, spec.demand(), spec.settings())
+        settings = TrainSettings(
+            hidden=spec.hidden,
+            epochs=spec.epochs,
+            minibatches=spec.minibatches,
+            learning_rate=constant(LEARNING_RATE),
+            target_divergence=1e9,  # BenchMARL makes all passes
+            iterations=_NO_END,
+        )
+        self._trainer = Trainer(_Task(batch, self._watch), settings, SEED)
+        self._steps = spec.steps
+
+    def iterate(self) -> TrainSide:
+        """One iteration, and what it took."""
+        watch = self._watch
+        watch.clear()
+        report = self._trainer.iterate()
+        twin, encode, task = watch.twin, watch.encode, watch.task
+        seconds = {
+            "twin": twin,
+            "encode": encode,
+            "arrays": task - twin - encode,
+            "actor": report.collect_seconds - task,
+            "train": report.train_seconds,
+        }
+        where = {name: 1e6 * value / self._steps for name, value in seconds.items()}
+        return TrainSide(self._trainer.parameters, where)
+
+
+class Watch:
+    """Processor seconds of several places, each with all that happens within it."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.twin = self.encode = self.task = 0.0
+
+    def on(self, place: str, work: Callable[[], Result]) -> Result:
+        """Do `work` and count it."""
+        began = time.process_time()
+        result = work()
+        setattr(self, place, getattr(self, place) + time.process_time() - began)
+        return result
+
+
+class _Rounds(TwinRounds):
+    watch: Watch
+
+    def reset(self, seed: int) -> None:
+        self.watch.on("twin", lambda: super(_Rounds, self).reset(seed))
+
+    def observe(self, into: RoundArrays) -> None:
+        self.watch.on("encode", lambda: super(_Rounds, self).observe(into))
+
+    def act(self, actions: ActionArrays) -> None:
+        self.watch.on("twin", lambda: super(_Rounds, self).act(actions))
+
+    def run(self, payments: RoundPayments) -> None:
+        self.watch.on("twin", lambda: super(_Rounds, self).run(payments))
+
+
+class _World(TwinWorld):
+    def __init__(self, network: Network, agents: Sequence[str], watch: Watch) -> None:
+        super().__init__(network, agents)
+        self._watch = watch
+
+    def rounds(self, bounds: FeeBounds) -> TwinRounds:
+        rounds = _Rounds(self, bounds)
+        rounds.watch = self._watch
+        return rounds
+
+
+class _Task(LightningTask):
+    def __init__(self, batch: LightningBatch, watch: Watch) -> None:
+        super().__init__(batch)
+        self._watch = watch
+
+    def reset(self, seeds: Sequence[int]) -> Seen:
+        return self._watch.on("task", lambda: super(_Task, self).reset(seeds))
+
+    def step(self, actions: Actions) -> StepResult:
+        return self._watch.on("task", lambda: super(_Task, self).step(actions))

@@ -1,0 +1,275 @@
+"""Sets of rows without padding, laid out so that whole sets are summed and compared at once.
+
+Where few nodes have many channels, most of what is padded is padding. Here sets with equally many
+rows stand together in *runs*, and within a run the first rows of all its sets come first, then all
+second ones, and so on. So a run is a dense array [rows of a set, sets, …]: what is pooled over its
+first axis needs no index, and neither does what every row of a set is given. Runs are worked on in
+*blocks* of as many rows as a processor's cache holds together with what is computed from them.
+
+The two functions of blocks are what a set encoder and its head do with rows. Their gradients are
+written out, so that nothing leaves the cache in between and nothing is computed for its own sake.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+BLOCK_ROWS = 4_096
+"""About as many rows has a block."""
+
+LEAST_ROWS = 4
+"""From so many rows on, a product gives every row the same numbers whatever the others are."""
+
+_NEAREST = -torch.finfo(torch.float32).tiny
+"""Above it a difference to the maximum counts as none."""
+
+
+class Run(NamedTuple):
+    """Sets with equally many rows."""
+
+    rows: slice
+    """Of its block."""
+    sets: slice
+    """In the order of `Layout.order`."""
+    each: int
+    """Rows of each set."""
+
+    def of_sets(self, rows: Tensor) -> Tensor:
+        """[rows of each set, sets of the run, features], a view into the rows of the block."""
+        return rows[self.rows].view(self.each, -1, rows.shape[-1])
+
+
+class Block(NamedTuple):
+    """Runs that are worked on together."""
+
+    rows: slice
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Where the rows of several sets stand."""
+
+    place: Tensor
+    """[rows of all sets], where each is among the padded ones."""
+    order: Tensor
+    """[sets], in which runs have them."""
+    back: Tensor
+    """[sets], where each is in `order`."""
+    blocks: tuple[Block, ...]
+    """Of all sets with at least one row."""
+    padded: int
+    """Rows of each set with its padding."""
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Layout:
+        """Of the rows that `mask` [..., sets, rows] says are real; the same mask is known again."""
+        return _layout(mask.numpy().tobytes(), mask.shape[-1])
+
+
+@functools.lru_cache(maxsize=16)
+def _layout(mask: bytes, padded: int) -> Layout:
+    real = torch.frombuffer(bytearray(mask), dtype=torch.float32).reshape(-1, padded)
+    counts, order = real.count_nonzero(1).sort(stable=True)
+    back = torch.empty_like(order)
+    back[order] = torch.arange(len(order))
+    place = real[order].nonzero().select(1, 1) + (order * padded).repeat_interleave(counts)
+    runs: list[tuple[int, int, int]] = []
+    parts = [place[:0]]
+    begin = first = 0
+    values, often = torch.unique_consecutive(counts, return_counts=True)
+    for count, many in zip(values.tolist(), often.tolist(), strict=True):
+        step = max(1, BLOCK_ROWS // max(1, count))
+        for some in range(0, many if count else 0, step):
+            sets = min(step, many - some)
+            end = begin + count * sets
+            runs.append((first + some, sets, count))
+            parts.append(place[begin:end].reshape(sets, count).t().flatten())
+            begin = end
+        first += many
+    return Layout(torch.cat(parts), order, back, _blocks(runs), padded)
+
+
+def _blocks(runs: Sequence[tuple[int, int, int]]) -> tuple[Block, ...]:
+    """Blocks of `runs`: the first set, how many sets, and the rows of each."""
+    blocks: list[Block] = []
+    left = sum(sets * each for _, sets, each in runs)
+    begin = end = 0
+    here: list[Run] = []
+    for first, sets, each in runs:
+        rows = sets * each
+        here.append(Run(slice(end - begin, end - begin + rows), slice(first, first + sets), each))
+        end, left = end + rows, left - rows
+        if left == 0 or (end - begin >= BLOCK_ROWS // 2 and left >= LEAST_ROWS):
+            blocks.append(Block(slice(begin, end), tuple(here)))
+            begin, here = end, []
+    return tuple(blocks)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowSets:
+    """The rows of several sets."""
+
+    values: Tensor
+    """[rows of all sets, row features]."""
+    layout: Layout
+
+    @classmethod
+    def of(cls, rows: Tensor, mask: Tensor) -> RowSets:
+        """The rows that `mask` says are real.
+
+        Args:
+            rows: [..., sets, rows, row features].
+            mask: [..., sets, rows].
+        """
+        layout = Layout.of(mask)
+        return cls(rows.flatten(0, -2).index_select(0, layout.place), layout)
+
+    def pick(self, padded: Tensor) -> Tensor:
+        """[rows of all sets, features], what is not padding of [..., sets, rows, features]."""
+        return padded.flatten(0, -2).index_select(0, self.layout.place)
+
+    def fill(self, values: Tensor) -> Tensor:
+        """[sets, rows, …] with zeros for padding, from one of `values` for each row."""
+        sets, padded = len(self.layout.order), self.layout.padded
+        whole = values.new_zeros(sets * padded, *values.shape[1:])
+        filled = whole.index_copy(0, self.layout.place, values)
+        return filled.reshape(sets, padded, *values.shape[1:])
+
+    def encode(self, first: Affine, second: Affine) -> tuple[Tensor, Tensor]:
+        """Every row through two layers, each followed by max(0, ·), and what they come to.
+
+        Returns:
+            [rows of all sets, outputs], and for each set, [sets, 2 * outputs], mean and maximum of
+            its rows, zeros if it has none. Rows that share a maximum all get its gradient.
+        """
+        embedded, pooled = _Encode.apply(self, *first, *second)
+        return embedded, pooled.index_select(0, self.layout.back)
+
+    def decode(self, embedded: Tensor, common: Tensor, weight: Tensor, last: Affine) -> Tensor:
+        """max(0, `weight` of every row, plus what is its set's), through the last layer.
+
+        Args:
+            embedded: [rows of all sets, inputs].
+            common: [sets, hidden], given to every row of a set.
+            weight: [hidden, inputs].
+            last: from hidden to outputs.
+
+        Returns:
+            [rows of all sets, outputs].
+        """
+        ordered = common.index_select(0, self.layout.order)
+        outputs: Tensor = _Decode.apply(self, embedded, ordered, weight, *last)
+        return outputs
+
+
+class Affine(NamedTuple):
+    """A linear layer."""
+
+    weight: Tensor
+    """[outputs, inputs]."""
+    bias: Tensor
+
+
+class _Encode(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, sets: RowSets, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        values, width = sets.values, len(bias2)
+        first = values.new_empty(len(values), len(bias1))
+        second = values.new_empty(len(values), width)
+        pooled = values.new_zeros(len(sets.layout.order), 2 * width)
+        into1, into2 = weight1.t(), weight2.t()
+        for block in sets.layout.blocks:
+            one = torch.addmm(bias1, values[block.rows], into1, out=first[block.rows]).relu_()
+            two = torch.addmm(bias2, one, into2, out=second[block.rows]).relu_()
+            for run in block.runs:
+                rows, result = run.of_sets(two), pooled[run.sets]
+                result[:, :width] = rows.sum(0).div_(run.each)
+                result[:, width:] = rows.amax(0)
+        ctx.sets = sets
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(weight1, weight2, first, second, pooled)
+        return second, pooled
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        weight1, weight2, first, second, pooled = ctx.saved_tensors
+        width = len(weight2)
+        of_weight1, of_weight2 = torch.zeros_like(weight1), torch.zeros_like(weight2)
+        of_bias1, of_bias2 = weight1.new_zeros(len(weight1)), weight2.new_zeros(width)
+        of_rows, of_pooled = gradients
+        if of_pooled is None:
+            of_pooled = torch.zeros_like(pooled)
+        for block in ctx.sets.layout.blocks:
+            one, two = first[block.rows], second[block.rows]
+            moved = torch.empty_like(two)
+            for run in block.runs:
+                of_mean = of_pooled[run.sets, :width] / run.each
+                of_top = of_pooled[run.sets, width:].contiguous()
+                below = run.of_sets(two) - pooled[run.sets, width:]
+                passed = _passed(of_top.expand_as(below), below, _NEAREST)
+                torch.add(passed, of_mean, out=run.of_sets(moved))
+            if of_rows is not None:  # a critic looks at sets only
+                moved += of_rows[block.rows]
+            moved = _passed(moved, two)
+            of_weight2.addmm_(moved.t(), one)
+            of_bias2 += moved.sum(0)
+            moved = _passed(moved @ weight2, one)
+            of_weight1.addmm_(moved.t(), ctx.sets.values[block.rows])
+            of_bias1 += moved.sum(0)
+        return None, of_weight1, of_bias1, of_weight2, of_bias2
+
+
+class _Decode(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        sets: RowSets,
+        embedded: Tensor,
+        common: Tensor,
+        weight: Tensor,
+        last: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
+        hidden = embedded.new_empty(len(embedded), common.shape[1])
+        outputs = embedded.new_empty(len(embedded), len(bias))
+        into, out_of = weight.t(), last.t()
+        for block in sets.layout.blocks:
+            rows = hidden[block.rows]
+            for run in block.runs:
+                run.of_sets(rows).copy_(common[run.sets])
+            rows.addmm_(embedded[block.rows], into).relu_()
+            torch.addmm(bias, rows, out_of, out=outputs[block.rows])
+        ctx.sets = sets
+        ctx.save_for_backward(embedded, weight, last, hidden)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        embedded, weight, last, hidden = ctx.saved_tensors
+        of_embedded = torch.empty_like(embedded)
+        of_common = hidden.new_zeros(len(ctx.sets.layout.order), len(weight))
+        of_weight, of_last = torch.zeros_like(weight), torch.zeros_like(last)
+        for block in ctx.sets.layout.blocks:
+            rows, moved = hidden[block.rows], gradients[0][block.rows]
+            of_last.addmm_(moved.t(), rows)
+            moved = _passed(moved @ last, rows)
+            of_weight.addmm_(moved.t(), embedded[block.rows])
+            for run in block.runs:
+                of_common[run.sets] = run.of_sets(moved).sum(0)
+            torch.mm(moved, weight, out=of_embedded[block.rows])
+        return None, of_embedded, of_common, of_weight, of_last, gradients[0].sum(0)
+
+
+def _passed(gradient: Tensor, result: Tensor, least: float = 0.0) -> Tensor:
+    """`gradient` where `result` is above `least`, else 0."""
+    passed: Tensor = torch.ops.aten.threshold_backward(gradient, result, least)
+    return passed
