@@ -106,7 +106,7 @@ class Watch:
     def state(self) -> dict[str, Any]:
         """For a checkpoint."""
         probe = self.probe
-        names = [] if probe is None else list(Sight.__slots__)
+        names = [] if probe is None else [one.name for one in fields(Sight)]
         return {"probe": {one: getattr(probe, one) for one in names}, "fitted": self.fitted}
 
     def restore(self, state: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ def test_actor_and_critic_do_the_same_with_and_without_padding() -> None:
     parameters = [*actor.parameters(), *critic.parameters()]
     with torch.no_grad():
         for one in parameters:
-            one += 0.1 * torch.randn(one.shape, generator=generator)
+            one.add_(0.1 * torch.randn(one.shape, generator=generator))
     rows, whole, mask = given(generator)
     weights = torch.randn(6, 5, 9, 2, generator=generator)
     found = []
