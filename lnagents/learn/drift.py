@@ -15,6 +15,7 @@ that stands still it is only what a critic does worse on fresh episodes than on 
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import torch
