@@ -31,7 +31,10 @@ def run_all(
     cluster: ClusterOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """Make the runs that have no result yet; Ctrl-C loses only those that are under way."""
+    """Train what is to compete, and make the runs that have no result yet.
+
+    Ctrl-C loses only what is under way: runs, and what trainings learned in the last 20 seconds.
+    """
     from lnagents.evaluate.cluster import make_executor
     from lnagents.evaluate.experiment.definition import load_definition
     from lnagents.evaluate.experiment.runner import run_experiment
@@ -41,7 +44,7 @@ def run_all(
     chosen = load_definition(definition)
     results = Results(out or _folder(chosen.name))
     columns = (
-        TextColumn("Runs"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -49,12 +52,16 @@ def run_all(
     executor = make_executor(cluster, processes, read_extensions(chosen.extensions))
     try:
         with Progress(*columns, console=error_console) as progress:
+            lessons = progress.add_task("Training", total=None, visible=bool(chosen.trainings()))
             task = progress.add_task("Runs", total=None)
             made = run_experiment(
                 chosen,
                 results,
                 executor,
                 progress=lambda done, count: progress.update(task, completed=done, total=count),
+                training=lambda done, count: progress.update(
+                    lessons, completed=done, total=count
+                ),
             )
     finally:
         executor.close()

@@ -49,7 +49,7 @@ class LightningBatch:
     def __init__(
         self,
         worlds: Sequence[World],
-        demand: Demand | None = None,
+        demand: Demand | Sequence[Demand] | None = None,
         settings: EnvSettings | None = None,
         *,
         threads: int = 1,
@@ -59,15 +59,15 @@ class LightningBatch:
 
         Args:
             worlds: one for each environment.
-            demand: who pays.
+            demand: who pays, in all worlds or in each; None: see `RandomDemand`.
             settings: of all of them.
             threads: in which the worlds live.
             rows: how many channels of an agent there is room for at least, so that this batch can
                 be a part of another one.
 
         Raises:
-            ValueError: there are no worlds, they have not the same number of agents, or the
-                settings let agents choose routes.
+            ValueError: there are no worlds, they have not the same number of agents, there is not
+                one demand for each, or the settings let agents choose routes.
         """
         agents = {len(world.agents) for world in worlds}
         if len(agents) != 1:
@@ -81,7 +81,10 @@ class LightningBatch:
         self.agents = agents.pop()
         """In each environment."""
         self.max_channels = max(rows, *(world.max_channels for world in worlds))
-        self._demand = demand or RandomDemand()
+        given = demand or RandomDemand()
+        self._demands = tuple(given) if isinstance(given, Sequence) else (given,) * len(worlds)
+        if len(self._demands) != len(worlds):
+            raise ValueError(f"{len(self._demands)} demands for {len(worlds)} worlds")
         self._rounds: list[Rounds] = [
             world.rounds(self.settings.bounds)
             if isinstance(world, ArrayWorld)
@@ -127,7 +130,7 @@ class LightningBatch:
             world_seed, demand_seed = seeds[index]
             rounds.reset(world_seed)
             rounds.observe(seen[index].narrowed(self._most[index]))
-            return self._demand.draw(
+            return self._demands[index].draw(
                 tuple(world.nodes), self.settings.rounds, world.round_seconds, demand_seed
             )
 

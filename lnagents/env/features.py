@@ -76,6 +76,12 @@ def money_scale(amount: Msat) -> float:
     return against(amount, _LOG_MONEY)
 
 
+def money_of(scaled: FloatArray) -> FloatArray:
+    """The amounts in msat that `money_scale` made these of, to about six digits."""
+    amounts: FloatArray = np.expm1(scaled * np.float32(_LOG_MONEY))
+    return amounts
+
+
 def count_scale(count: int) -> float:
     """How often something happened in a round: 0 for never, 1 for 100 times."""
     return against(count, _LOG_COUNT)

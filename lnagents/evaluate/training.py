@@ -15,10 +15,10 @@ from pydantic import AfterValidator, Field, model_validator
 from lnagents.env.arrays import TERM_NAMES, ActionArrays, RoundArrays
 from lnagents.env.batch import LightningBatch
 from lnagents.env.encoding import ACTION_NAMES, CHANNEL_FEATURE_NAMES, NODE_FEATURE_NAMES
-from lnagents.env.features import FloatArray
+from lnagents.env.features import FloatArray, money_of
 from lnagents.env.neighbourhood import NEIGHBOUR_FEATURES, neighbourhood, with_changes
 from lnagents.env.payments import RandomDemand
-from lnagents.env.reward import WEIGHTED, RewardMode, RewardWeights, known_reward
+from lnagents.env.reward import WEIGHTED, RewardMode, RewardWeights, known_reward, mean_weight
 from lnagents.env.settings import EnvSettings
 from lnagents.env.truth import TRUTH_COLUMNS
 from lnagents.env.twin_world import TwinWorld
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from lnagents.learn.task import Actions, Seen, StepResult
 
 
+_FEES_EARNED = CHANNEL_FEATURE_NAMES.index("fees_earned")
+
+
 class RewardSpec(StrictModel):
     """What agents are rewarded with, see `lnagents.env.reward`."""
 
@@ -48,6 +51,22 @@ class RewardSpec(StrictModel):
     fees_paid: float = 1.0
     failed_attempt_msat: float = 100.0
     network_term_msat: float = 1_000.0
+
+    def settings(self, rounds: int) -> EnvSettings:
+        """Of environments with this reward and episodes of so many rounds."""
+        return EnvSettings(
+            rounds=rounds,
+            reward=self.function,
+            mode=self.mode,
+            mix=self.mix,
+            reward_unit_msat=self.unit_msat,
+            weights=RewardWeights(
+                fees_earned=self.fees_earned,
+                fees_paid=self.fees_paid,
+                failed_attempt_msat=self.failed_attempt_msat,
+                network_term_msat=self.network_term_msat,
+            ),
+        )
 
 
 class LightningSpec(StrictModel):
@@ -141,7 +160,20 @@ class LightningTask:
             rewards=result.rewards.astype(np.float32),
             over=result.over,
             measures=dict(zip(TERM_NAMES, np.moveaxis(result.seen.terms, -1, 0), strict=True)),
+            row_rewards=self._row_rewards(result.seen),
         )
+
+    def _row_rewards(self, arrays: RoundArrays) -> FloatArray | None:
+        """[batch, agents, rows], what the fees that a channel earned are worth to its agent.
+
+        None if the reward is no sum of terms.
+        """
+        settings = self._batch.settings
+        if settings.reward != WEIGHTED:
+            return None
+        own = 1.0 - mean_weight(settings.mode, settings.mix)
+        worth = own * settings.weights.fees_earned / settings.reward_unit_msat
+        return np.float32(worth) * money_of(arrays.channels[..., _FEES_EARNED])
 
     def close(self) -> None:
         """Close the worlds."""
@@ -201,19 +233,7 @@ def lightning_task(
     if spec.opponents is not None and not spec.opponents.seats(agents):
         problem = f"task.opponents.share: {spec.opponents.share} of {agents} agents is not even one"
         raise ConfigError(source, problem)
-    settings = EnvSettings(
-        rounds=spec.rounds,
-        reward=spec.reward.function,
-        mode=spec.reward.mode,
-        mix=spec.reward.mix,
-        reward_unit_msat=spec.reward.unit_msat,
-        weights=RewardWeights(
-            fees_earned=spec.reward.fees_earned,
-            fees_paid=spec.reward.fees_paid,
-            failed_attempt_msat=spec.reward.failed_attempt_msat,
-            network_term_msat=spec.reward.network_term_msat,
-        ),
-    )
+    settings = spec.reward.settings(spec.rounds)
     chosen = [best_connected(network, agents) for network in networks]
     rows = max(most_channels(*one) for one in zip(networks, chosen, strict=True))
     turns = [place % len(networks) for place in environments or range(spec.environments)]

@@ -30,6 +30,8 @@ class Experience:
     """[samples, agents], 1 for decisions that the actor learns from; None: all."""
     judged: Tensor | None = None
     """[samples, agents], 1 for values that the critic learns from; None: all."""
+    row_advantages: Tensor | None = None
+    """[samples, agents, rows], made comparable; None: all rows of an agent share its advantage."""
 
     def take(self, index: Tensor) -> Experience:
         """Some of the samples."""
@@ -41,6 +43,7 @@ class Experience:
             self.targets[index],
             None if self.acted is None else self.acted[index],
             None if self.judged is None else self.judged[index],
+            None if self.row_advantages is None else self.row_advantages[index],
         )
 
     def parts(self, count: int, generator: torch.Generator) -> Iterator[Experience]:
@@ -73,8 +76,8 @@ def improve(
 ) -> Improvement:
     """Passes over `experience` until there were enough, or the actor has moved far enough.
 
-    A row is a decision of its own and all rows of an agent share its advantage, so that the
-    trusted region of PPO does not shrink with the number of rows.
+    A row is a decision of its own, so that the trusted region of PPO does not shrink with the
+    number of rows.
 
     Args:
         policy: its actor is improved; its settings say how.
@@ -96,7 +99,9 @@ def improve(
                 if part.acted is not None:
                     mask = mask * part.acted.unsqueeze(-1)
                 ratio = (judged.sample_log_prob - decided) * mask
-                gain = part.advantages.unsqueeze(-1)
+                gain = part.row_advantages
+                if gain is None:
+                    gain = part.advantages.unsqueeze(-1)
                 worth = objective_of(ratio, gain, settings.clip)
                 objective = objective + ppo.masked_mean(worth, mask)
                 divergence = divergence + ppo.masked_mean(ppo.divergence(ratio.detach()), mask)

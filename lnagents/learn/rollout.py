@@ -38,6 +38,8 @@ class Rollout:
     """Tensors that begin with [steps, episodes, agents]."""
     rewards: Tensor
     """[steps, episodes, agents]."""
+    row_rewards: Tensor | None
+    """[steps, episodes, agents, rows], see `StepResult`."""
     measures: Mapping[str, NDArray[np.float64]]
     """[steps, episodes] or [steps, episodes, agents] each: what the task measured."""
     learns: Tensor | None = None
@@ -111,6 +113,9 @@ def side_by_side(rollouts: Sequence[Rollout]) -> Rollout:
         state=joined(torch.hstack, states) if states else None,
         decisions=joined(torch.hstack, [one.decisions for one in rollouts]),
         rewards=torch.hstack([one.rewards for one in rollouts]),
+        row_rewards=None
+        if first.row_rewards is None
+        else torch.hstack([one.row_rewards for one in rollouts if one.row_rewards is not None]),
         measures={
             name: np.hstack([one.measures[name] for one in rollouts]) for name in first.measures
         },
@@ -151,6 +156,7 @@ def live(
     states: list[JointState] = []
     decisions: list[Decision] = []
     rewards: list[Tensor] = []
+    row_rewards: list[Tensor] = []
     measures: list[Mapping[str, NDArray[np.float64]]] = []
     seen = task.reset(seeds[:, 0].tolist())
     guests, learns = _seated(shape, seen, cast, seeds[:, 1].tolist())
@@ -164,6 +170,8 @@ def live(
         actions = decisions[-1].actions(sights[-1].mask)
         result = task.step(_with_guests(actions, guests, seen, now))
         rewards.append(torch.from_numpy(result.rewards))
+        if result.row_rewards is not None:
+            row_rewards.append(torch.from_numpy(result.row_rewards))
         measures.append(result.measures)
         seen, over = result.seen, result.over
         if over != (len(rewards) == shape.steps):
@@ -176,6 +184,7 @@ def live(
         state=joined(torch.stack, states) if states else None,
         decisions=joined(torch.stack, decisions),
         rewards=torch.stack(rewards),
+        row_rewards=torch.stack(row_rewards) if row_rewards else None,
         measures={name: np.stack([one[name] for one in measures]) for name in measures[0]},
         learns=None if learns is None else torch.from_numpy(learns.astype(np.float32)),
     )

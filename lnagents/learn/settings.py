@@ -98,6 +98,8 @@ class TrainSettings(StrictModel):
     population: PopulationSettings | None = None
     """Past selves to play against; None: none."""
     advantages: AdvantageScale = AdvantageScale.AGENT
+    row_credit: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """How much of a row's advantage is its own, see `lnagents.learn.credit`; the rest is shared."""
     initial_deviation: Annotated[float, Field(gt=0.0)] = 0.3
     """Standard deviation of continuous actions at the start, before their bound."""
     min_deviation: Annotated[float, Field(gt=0.0)] = 0.03

@@ -134,6 +134,8 @@ class StepResult:
     """Whether the episodes have ended: all do at once, after `TaskShape.steps` steps."""
     measures: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """Figures to be logged beside the rewards: [B, N], or [B] of an environment as a whole."""
+    row_rewards: FloatArray | None = None
+    """[B, N, R], the parts of the rewards that are known to be due to single rows; None: none."""
 
 
 class Task(Protocol):

@@ -14,6 +14,7 @@ from torch import Tensor
 from lnagents.learn import ppo, team_checkpoint
 from lnagents.learn.adam import Adam
 from lnagents.learn.checkpoint import broken_state_refused
+from lnagents.learn.credit import row_gains
 from lnagents.learn.drift import FITTED, Watch, foreseen, spaced
 from lnagents.learn.improve import Experience, Improvement, improve
 from lnagents.learn.normaliser import ReturnNormaliser
@@ -217,6 +218,7 @@ class Trainer:
             targets=_flat(targets.float()),
             acted=acted,
             judged=learns,
+            row_advantages=self._row_advantages(rollout, gains),
         )
         actor = self.policy.actor
         before, behaved = taken(actor), self._watch.begin(self.policy, experience.sight)
@@ -248,6 +250,20 @@ class Trainer:
         places = torch.arange(len(experience.targets))
         part = experience.take(places[spaced(len(places), FITTED)])
         return foreseen(part.targets, self._critic(part.sight, part.state), part.judged)
+
+    def _row_advantages(self, rollout: Rollout, gains: Tensor) -> Tensor | None:
+        """[samples, agents, rows], made comparable; None if rows share."""
+        settings = self.settings
+        if not settings.row_credit:
+            return None
+        shape = self.task.shape
+        own = row_gains(rollout, settings.discount, final=shape.final)
+        mixed = settings.row_credit * own + (1.0 - settings.row_credit) * gains.unsqueeze(-1)
+        places = (0, 1, 3) if settings.advantages is AdvantageScale.AGENT else ()
+        mask = rollout.sight.mask[:-1]
+        if rollout.counted is not None:
+            mask = mask * rollout.counted.unsqueeze(-1)
+        return _flat(ppo.standardised(mixed, places, mask).float())
 
     def _values(self, rollout: Rollout) -> Tensor:
         """[steps + 1, episodes, agents], what the critic expects, in the rewards' unit."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from lnagents import __version__
+from lnagents.agent.trained import TrainedActor, load_team
+from lnagents.env.heuristics import Heuristic
 from lnagents.env.payments import EpisodePayments, WorkloadDemand
 from lnagents.env.twin_world import TwinTimes, TwinWorld
 from lnagents.env.world import MAX_PARTS
-from lnagents.evaluate.experiment.contestants import Contestant, Same
+from lnagents.evaluate.experiment.contestants import LearnedContestant, Player, Same
 from lnagents.evaluate.experiment.definition import RunSpec
 from lnagents.evaluate.experiment.families import Arena, Family, Split, draw_arena, seed_of
+from lnagents.evaluate.experiment.seats import Seat, seats_of
 from lnagents.evaluate.measures import fee_churn
 from lnagents.evaluate.results import RunResult, SeatResult
 from lnagents.model.units import Msat
@@ -35,33 +37,20 @@ TIMES = TwinTimes()
 SETTINGS = TwinSettings()
 
 
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """One agent's place."""
+def play(spec: RunSpec, team: bytes | None = None) -> RunResult:
+    """Play one run; the same arguments give the same result, apart from the seconds.
 
-    node: str
-    contests: bool
-
-
-def seats_of(agents: Sequence[str], seed: int, *, everyone: bool) -> tuple[Seat, ...]:
-    """Who sits where: the contestant on all places, or on every second one.
-
-    Places are in the arena's order, so that both sides have large nodes and small ones. Of an even
-    number, `seed` decides who has the first; of an odd one, the contestant does.
-    """
-    first = seed % 2 if len(agents) % 2 == 0 else 0
-    return tuple(Seat(node, everyone or place % 2 == first) for place, node in enumerate(agents))
-
-
-def play(spec: RunSpec) -> RunResult:
-    """Play one run; the same `spec` gives the same result, apart from the seconds.
+    Args:
+        spec: what to play.
+        team: the checkpoint of the contestant's training, if it is a learned one.
 
     Raises:
         TopologyError: the file that the family is taken from cannot be read.
+        CheckpointError: the checkpoint is of other code.
     """
     began = time.process_time()
     stage = _stage(spec.family, spec.split, spec.index, spec.rounds)
-    return _Contest(spec, stage).result(began)
+    return _Contest(spec, stage, team).result(began)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,8 +86,9 @@ def _stage(family: Family, split: Split, index: int, rounds: int) -> _Stage:
 class _Contest:
     """The books of one run."""
 
-    def __init__(self, spec: RunSpec, stage: _Stage) -> None:
+    def __init__(self, spec: RunSpec, stage: _Stage, team: bytes | None) -> None:
         self._spec = spec
+        self._team = None if team is None else load_team(team)
         self._stage = stage
         arena = stage.arena
         everyone = isinstance(spec.field, Same)
@@ -107,7 +97,7 @@ class _Contest:
         self._world.reset(stage.seed)
         self._players = {seat.node: self._player(seat) for seat in self._seats}
         self._actors = {
-            self._world.agents[node]: player.actor(seed_of(stage.seed, place))
+            self._world.agents[node]: self._actor(player, seed_of(stage.seed, place))
             for place, (node, player) in enumerate(self._players.items())
         }
         edges = 2 * arena.network.channels
@@ -119,9 +109,16 @@ class _Contest:
         )
         self._paid: dict[int, Msat] = {}
 
-    def _player(self, seat: Seat) -> Contestant:
+    def _player(self, seat: Seat) -> Player:
         field = self._spec.field
         return self._spec.contestant if seat.contests or isinstance(field, Same) else field
+
+    def _actor(self, player: Player, seed: int) -> Heuristic:
+        if not isinstance(player, LearnedContestant):
+            return player.actor(seed)
+        if self._team is None:
+            raise ValueError(f"{player.name} plays only with its checkpoint")
+        return TrainedActor(self._team)
 
     def _play(self) -> None:
         world = self._world

@@ -1,7 +1,7 @@
 """Who competes: what makes the agents of one side of a contest.
 
-A contestant is anything that can be written in a definition and makes an actor for each node: a
-heuristic by name, or doing nothing. An actor is what `lnagents.env.heuristics.Heuristic` says: it
+A contestant makes an actor for each node: a heuristic by name, doing nothing, or a team that was
+trained (`Learners`). An actor is what `lnagents.env.heuristics.Heuristic` says: it
 takes a `NodeView` and gives a `NodeDecision`, in the twin as in a daemon. A further kind of
 contestant is a `StrictModel` here with `name` and `actor`, joined to `Contestant`.
 """
@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Discriminator, Tag, model_validator
 
 from lnagents.env.heuristics import HEURISTICS, Heuristic, make_heuristic
+from lnagents.evaluate.experiment.lessons import Training
 from lnagents.model.files import StrictModel
 from lnagents.model.view import NodeDecision, NodeView
 
@@ -66,6 +67,19 @@ class HeuristicContestant(StrictModel):
         return make_heuristic(self.heuristic, seed)
 
 
+class LearnedContestant(StrictModel):
+    """A team that was trained, and learns no more."""
+
+    kind: Literal["learned"] = "learned"
+    learner: str
+    training: Training
+
+    @property
+    def name(self) -> str:
+        """What it is called in results."""
+        return self.learner
+
+
 class Same(StrictModel):
     """Of a field only: the contestant has these seats, too."""
 
@@ -89,6 +103,9 @@ def _kind(given: Any) -> Any:
         return given.get("kind", "heuristic")
     return given.kind
 
+
+Player: TypeAlias = AsFound | HeuristicContestant | LearnedContestant
+"""Who can have seats."""
 
 Contestant: TypeAlias = Annotated[
     Annotated[AsFound, Tag("as-found")] | Annotated[HeuristicContestant, Tag("heuristic")],

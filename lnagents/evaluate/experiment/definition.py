@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from lnagents.evaluate.experiment.contestants import Contestant, Opposition, Same
+from lnagents.evaluate.experiment.contestants import (
+    Contestant,
+    LearnedContestant,
+    Opposition,
+    Player,
+    Same,
+)
 from lnagents.evaluate.experiment.families import Family, Split
+from lnagents.evaluate.experiment.lessons import Learners, Training, id_of
 from lnagents.evaluate.extensions import load_named
 from lnagents.model.errors import ExperimentError
 from lnagents.model.files import StrictModel, parse_yaml
@@ -22,7 +28,7 @@ from lnagents.testbed.data import read_named
 class RunSpec(StrictModel):
     """One run: it says everything that decides the result, but the version of the program."""
 
-    contestant: Contestant
+    contestant: Player
     field: Opposition
     """Who sits on the other seats."""
     family: Family
@@ -34,8 +40,7 @@ class RunSpec(StrictModel):
     @property
     def id(self) -> str:
         """The same for the same run only."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return id_of(self)
 
 
 class Definition(StrictModel):
@@ -50,6 +55,8 @@ class Definition(StrictModel):
     extensions: tuple[str, ...] = ()
     """Python files that add heuristics, beside this file; absolute paths once it is loaded."""
     contestants: Annotated[tuple[Contestant, ...], Field(min_length=1)]
+    learners: Learners | None = None
+    """Trained on training networks of the same families before they compete."""
     fields: Annotated[tuple[Opposition, ...], Field(min_length=1)] = (Same(),)
     """`same`: the contestant has all seats."""
     baseline: str
@@ -59,6 +66,25 @@ class Definition(StrictModel):
     seeds: Annotated[int, Field(ge=1)] = 10
     """Networks of each family."""
     rounds: Annotated[int, Field(ge=2)] = 100
+
+    def trainings(self) -> list[Training]:
+        """All that have to be finished before the runs."""
+        return [one for each in self._grid().values() for one in each]
+
+    def names(self) -> list[str]:
+        """Of all contestants, learners included."""
+        return [*(one.name for one in self.contestants), *self._grid()]
+
+    def _grid(self) -> Mapping[str, tuple[Training, ...]]:
+        return {} if self.learners is None else self.learners.grid(self.families)
+
+    def _players(self, index: int) -> list[Player]:
+        """Who competes on network `index`; the trainings of a learner in turn."""
+        learned = [
+            LearnedContestant(learner=name, training=trainings[index % len(trainings)])
+            for name, trainings in self._grid().items()
+        ]
+        return [*self.contestants, *learned]
 
     def runs(self) -> list[RunSpec]:
         """All runs; those of one network stand together."""
@@ -71,14 +97,15 @@ class Definition(StrictModel):
                 index=index,
                 rounds=self.rounds,
             )
-            for index, family, field, contestant in itertools.product(
-                range(self.seeds), self.families, self.fields, self.contestants
+            for index in range(self.seeds)
+            for family, field, contestant in itertools.product(
+                self.families, self.fields, self._players(index)
             )
         ]
 
     @model_validator(mode="after")
     def _consistent(self) -> Definition:
-        names = [one.name for one in self.contestants]
+        names = self.names()
         for key, given in (
             ("contestants", names),
             ("fields", [one.name for one in self.fields]),

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from lnagents.evaluate.executors import Here, Processes
-from lnagents.evaluate.experiment.contest import play, seats_of
+from lnagents.evaluate.experiment.contest import play
 from lnagents.evaluate.experiment.definition import Definition, load_definition
 from lnagents.evaluate.experiment.families import Split, draw_arena
 from lnagents.evaluate.experiment.report import Further, learners_told, to_html, write_report
 from lnagents.evaluate.experiment.runner import run_experiment
 from lnagents.evaluate.experiment.scores import PROFIT_SCORE, FieldScores, Scores, duel, read_scores
+from lnagents.evaluate.experiment.seats import seats_of
 from lnagents.evaluate.results import Results
 from lnagents.model.errors import ExperimentError, LnagentsError
 from lnagents.model.files import parse_yaml

@@ -1,0 +1,125 @@
+"""What learners of an experiment are trained on, and with which settings.
+
+A definition names a grid: algorithms, rewards, models of opponents, seeds. Each cell is one
+`Training`, on training networks only, with a folder named by its id, which is a hash of all that
+decides what is learned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from lnagents.evaluate.experiment.families import Family
+from lnagents.evaluate.training import RewardSpec
+from lnagents.model.errors import ExperimentError
+from lnagents.model.files import StrictModel, validate
+
+if TYPE_CHECKING:
+    from lnagents.evaluate.experiment.arena_task import ArenaTask
+    from lnagents.learn.settings import TrainSettings
+
+
+def id_of(model: StrictModel) -> str:
+    """The same for equal models only."""
+    text = json.dumps(model.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Lessons(StrictModel):
+    """What all learners of an experiment have in common."""
+
+    environments: Annotated[int, Field(ge=1)] = 4
+    """Of each family with all seats, and as many with every second one."""
+    networks: Annotated[int, Field(ge=1)] = 32
+    """Training networks of each family; episodes draw from them."""
+    rounds: Annotated[int, Field(ge=2)] = 25
+    """Of an episode."""
+    train: dict[str, Any] = Field(default_factory=dict)
+    """`lnagents.learn.settings.TrainSettings`, without what the grid says."""
+
+
+class Training(StrictModel):
+    """One run of a trainer; it says everything that decides what is learned, but the code."""
+
+    families: tuple[Family, ...]
+    lessons: Lessons
+    reward: RewardSpec
+    changes: dict[str, Any]
+    """Of `lessons.train`."""
+    seed: int
+
+    @property
+    def id(self) -> str:
+        """The same for the same training only."""
+        return id_of(self)
+
+    def settings(self) -> TrainSettings:
+        """Of the trainer.
+
+        Raises:
+            ExperimentError: a key is unknown, or a value is wrong.
+        """
+        from lnagents.learn.settings import TrainSettings
+
+        given = self.lessons.train | self.changes
+        return validate(given, "learners.lessons.train", TrainSettings, ExperimentError)
+
+    def task(self) -> ArenaTask:
+        """Of the trainer.
+
+        Raises:
+            TopologyError: the file that a family is taken from cannot be read.
+        """
+        from lnagents.evaluate.experiment.arena_task import ArenaTask, Table
+        from lnagents.learn.algorithms import ALGORITHMS
+
+        count = self.lessons.environments
+        tables = [
+            Table(family, everyone, count) for family in self.families for everyone in (True, False)
+        ]
+        joint = ALGORITHMS[self.settings().algorithm].joint_state
+        settings = self.reward.settings(self.lessons.rounds)
+        return ArenaTask(tables, settings, networks=self.lessons.networks, joint_state=joint)
+
+
+class Learners(StrictModel):
+    """A grid of learners: each algorithm with each reward and each kind of opponent model."""
+
+    algorithms: Annotated[tuple[str, ...], Field(min_length=1)] = ("ippo", "mappo", "mean-field")
+    rewards: Annotated[dict[str, RewardSpec], Field(min_length=1)]
+    """By name."""
+    opponent_models: Annotated[tuple[str, ...], Field(min_length=1)] = ("none",)
+    seeds: Annotated[int, Field(ge=1)] = 1
+    """Trainings of each learner; contests take them in turn."""
+    lessons: Lessons = Lessons()
+
+    def grid(self, families: Sequence[Family]) -> Mapping[str, tuple[Training, ...]]:
+        """The trainings of each learner, by its name.
+
+        Raises:
+            ExperimentError: the trainer has no such settings.
+        """
+        cells = itertools.product(self.algorithms, self.rewards.items(), self.opponent_models)
+        grid = {}
+        for algorithm, (reward_name, reward), model in cells:
+            changes: dict[str, Any] = {"algorithm": algorithm}
+            if model != "none":
+                changes["opponent_model"] = model
+            parts = [algorithm, reward_name] + ([model] if model != "none" else [])
+            grid["-".join(parts)] = tuple(
+                Training(
+                    families=tuple(families),
+                    lessons=self.lessons,
+                    reward=reward,
+                    changes=changes,
+                    seed=seed,
+                )
+                for seed in range(self.seeds)
+            )
+        return grid

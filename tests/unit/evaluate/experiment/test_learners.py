@@ -1,0 +1,222 @@
+"""Learners of an experiment: trained on training networks, then contestants like any other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lnagents.env.settings import EnvSettings
+from lnagents.evaluate import train_run
+from lnagents.evaluate.executors import Here
+from lnagents.evaluate.experiment import arena_task, school
+from lnagents.evaluate.experiment.arena_task import ArenaTask, Table
+from lnagents.evaluate.experiment.contest import play
+from lnagents.evaluate.experiment.definition import Definition
+from lnagents.evaluate.experiment.families import (
+    CompetingPaths,
+    HubAndSpoke,
+    Split,
+    draw_arena,
+    seed_of,
+)
+from lnagents.evaluate.experiment.lessons import Training
+from lnagents.evaluate.experiment.runner import run_experiment
+from lnagents.evaluate.results import Results
+from lnagents.learn.task import Actions
+from lnagents.model.errors import CheckpointError, ExperimentError
+from lnagents.model.files import parse_yaml
+
+TEXT = """
+name: small
+baseline: as-found
+contestants: [as-found]
+learners:
+  algorithms: [ippo, mean-field]
+  rewards: {competitive: {}, cooperative: {mode: cooperative, fees_earned: 0}}
+  seeds: 2
+  lessons:
+    environments: 1
+    networks: 2
+    rounds: 3
+    train: {iterations: 2, hidden: 8, row_credit: 0.5}
+fields: [same, as-found]
+seeds: 2
+rounds: 3
+families:
+  - {name: paths, kind: competing-paths, routers: 3, ends: 2}
+  - {name: hubs, kind: hub-and-spoke, hubs: 4, spokes: 5}
+"""
+
+PATHS = CompetingPaths(kind="competing-paths", name="paths", routers=3, ends=2)
+HUBS = HubAndSpoke(kind="hub-and-spoke", name="hubs", hubs=4, spokes=5)
+TABLES = [Table(PATHS, True, 1), Table(PATHS, False, 2), Table(HUBS, True, 1)]
+
+
+def definition(text: str = TEXT) -> Definition:
+    return parse_yaml(text, "small.yaml", Definition, ExperimentError)
+
+
+def some_training(**changes: object) -> Training:
+    return definition().trainings()[0].model_copy(update=changes)
+
+
+def make_task(rounds: int = 3, *, joint_state: bool = False) -> ArenaTask:
+    return ArenaTask(TABLES, EnvSettings(rounds=rounds), networks=3, joint_state=joint_state)
+
+
+def idle(task: ArenaTask) -> Actions:
+    shape = task.shape
+    rows = np.zeros((shape.batch, shape.agents, shape.rows, len(shape.actions)), np.float32)
+    return Actions(rows, np.zeros((shape.batch, shape.agents), np.int64))
+
+
+def test_a_task_of_several_families() -> None:
+    task = make_task(joint_state=True)
+    shape = task.shape
+    assert (shape.batch, shape.agents) == (4, 4)
+    seen = task.reset([1, 2, 3, 4])
+    assert seen.learns is not None
+    assert seen.learns.sum(1).tolist() == [3, 2, 2, 4]
+    assert not seen.mask[~seen.learns].any()
+    assert seen.mask[seen.learns].any(-1).all()
+    assert seen.state_mask.sum(1)[3] == 4 * 3 / 2 + 5 * 2
+    for number in range(3):
+        result = task.step(idle(task))
+        assert result.rewards.shape == (4, 4)
+        assert not result.rewards[~seen.learns].any()
+        assert result.row_rewards is not None
+        assert not result.row_rewards[result.seen.mask == 0.0].any()
+        assert result.over == (number == 2)
+    with pytest.raises(RuntimeError, match="reset"):
+        task.step(idle(task))
+
+
+def test_an_environment_depends_on_its_own_seed_alone() -> None:
+    def lived(seeds: list[int]) -> list[bytes]:
+        task = make_task()
+        task.reset(seeds)
+        result = task.step(idle(task))
+        return [part.tobytes() for part in (*result.rewards, *result.seen.rows)]
+
+    one, same, other = lived([1, 2, 3, 4]), lived([1, 2, 3, 4]), lived([1, 9, 3, 4])
+    assert one == same
+    differ = [left != right for left, right in zip(one, other, strict=True)]
+    assert differ == [False, True, False, False] * 2
+
+
+def test_learners_train_on_training_networks_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits = []
+
+    def noted(family: HubAndSpoke, split: Split, index: int) -> object:
+        splits.append(split)
+        return draw_arena(family, split, index)
+
+    monkeypatch.setattr(arena_task, "draw_arena", noted)
+    fresh = HUBS.model_copy(update={"name": "never-drawn-before"})
+    ArenaTask([Table(fresh, True, 1)], EnvSettings(rounds=2), networks=2, joint_state=False)
+    assert set(splits) == {Split.TRAINING}
+
+
+def test_rewards_count_alike_on_networks_of_all_prices() -> None:
+    scales = []
+    for ppm in (500, 1_000):
+        limit = PATHS.fee_limit.model_copy(update={"median_ppm": ppm})
+        family = PATHS.model_copy(update={"fee_limit": limit, "name": "paths"})
+        ground = arena_task._Ground.of(Table(family, True, 1), 0)
+        scales.append(arena_task.reward_scale(ground, 1_000))
+    assert scales[0] == pytest.approx(2 * scales[1], rel=0.01)
+
+
+def test_a_training_is_the_same_each_time_and_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = some_training()
+    school.train(training, tmp_path / "whole")
+    assert school.is_finished(tmp_path / "whole")
+
+    def interrupted(iteration: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_run, "SAVE_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        school.train(training, tmp_path / "parts", progress=interrupted)
+    assert not school.is_finished(tmp_path / "parts")
+    iterations: list[int] = []
+    school.train(training, tmp_path / "parts", progress=iterations.append)
+    assert iterations[-1] == 2
+    whole, parts = (tmp_path / name / train_run.CHECKPOINT for name in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
+    school.train(training, tmp_path / "whole", progress=interrupted)  # there is nothing to do
+
+
+def test_each_training_has_an_id_of_its_own() -> None:
+    trainings = definition().trainings()
+    assert len({one.id for one in trainings}) == len(trainings) == 2 * 2 * 2
+    assert [one.id for one in trainings] == [one.id for one in definition().trainings()]
+
+
+def test_learners_compete_with_the_others(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    told: list[tuple[int, int]] = []
+    made = run_experiment(
+        definition(),
+        results,
+        Here(),
+        progress=lambda done, count: None,
+        training=lambda done, count: told.append((done, count)),
+    )
+    assert made == len(definition().runs()) == 2 * 2 * 2 * 5
+    assert told[-1] == (8 * 2, 8 * 2)
+    found = results.query("SELECT DISTINCT contestant FROM runs")["contestant"]
+    assert set(found) == {
+        "as-found",
+        "ippo-competitive",
+        "ippo-cooperative",
+        "mean-field-competitive",
+        "mean-field-cooperative",
+    }
+    assert run_experiment(definition(), results, Here(), progress=lambda *_: None) == 0
+    spec = next(one for one in definition().runs() if one.contestant.name == "ippo-competitive")
+    training = spec.contestant.training  # type: ignore[union-attr]
+    team = school.read_team(tmp_path, training)
+    assert replace(play(spec, team), seconds=0.0) == replace(play(spec, team), seconds=0.0)
+
+
+def test_trainings_take_turns_over_networks() -> None:
+    seeds = {
+        (one.index, one.contestant.training.seed)
+        for one in definition().runs()
+        if one.contestant.kind == "learned"
+    }
+    assert seeds == {(0, 0), (1, 1)}
+
+
+def test_what_cannot_be_learned_is_refused_by_name(tmp_path: Path) -> None:
+    wrong = definition(TEXT.replace("hidden: 8", "hiden: 8")).trainings()[0]
+    with pytest.raises(ExperimentError, match="hiden: unknown key"):
+        school.train(wrong, tmp_path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        school.read_team(tmp_path, some_training(seed=7))
+    with pytest.raises(ValueError, match="checkpoint"):
+        play(next(one for one in definition().runs() if one.contestant.kind == "learned"))
+
+
+def test_seats_in_training_are_those_of_a_contestant() -> None:
+    ground = arena_task._Ground.of(Table(HUBS, False, 1), 1)
+    places = [ground.arena.agents.index(name) for name in ground.agents]
+    first = seed_of("seats", "hubs", 1) % 2
+    assert places == [first, first + 2]
+
+
+def test_what_was_trained_elsewhere_is_taken_over(tmp_path: Path) -> None:
+    training = some_training()
+    checkpoint = school.trained((training, tmp_path / "there"))
+    school.keep(training, tmp_path / "here", checkpoint)
+    assert school.is_finished(tmp_path / "here")
+    there, here = (tmp_path / name / train_run.CHECKPOINT for name in ("there", "here"))
+    assert there.read_bytes() == here.read_bytes() == checkpoint
+    school.keep(training, tmp_path / "here", b"another")
+    assert here.read_bytes() == checkpoint
