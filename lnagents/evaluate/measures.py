@@ -58,6 +58,59 @@ def fraction_of_bound(settled_msat: ArrayLike, bound_msat: ArrayLike) -> Floats:
     return ratio(settled_msat, bound_msat)
 
 
+def kept(disturbed: ArrayLike, calm: ArrayLike, begin: int) -> Floats:
+    """What is left of an amount [..., rounds] from round `begin` on, where something went wrong.
+
+    As a part of what the same rounds brought without it; NaN if that is nothing.
+    """
+    parts = (np.asarray(one, np.float64)[..., begin:].sum(axis=-1) for one in (disturbed, calm))
+    return ratio(*parts)
+
+
+def recovery_rounds(
+    disturbed: ArrayLike, calm: ArrayLike, begin: int, *, enough: float = 0.9, window: int = 3
+) -> Floats:
+    """After how many rounds an amount [..., rounds] is again what it is without the disturbance.
+
+    That is: at least `enough` of it in the sum over `window` rounds, from that round on. The number
+    of rounds from `begin` to the end if it is not.
+    """
+    sums = [
+        np.lib.stride_tricks.sliding_window_view(
+            np.asarray(one, np.float64)[..., begin:], window, axis=-1
+        ).sum(axis=-1)
+        for one in (disturbed, calm)
+    ]
+    fine = sums[0] >= enough * sums[1]
+    # Of each round, whether it and all after it are fine.
+    lasting = np.logical_and.accumulate(fine[..., ::-1], axis=-1)[..., ::-1]
+    whole = np.asarray(disturbed).shape[-1] - begin
+    rounds: Floats = np.where(
+        lasting.any(axis=-1), lasting.argmax(axis=-1).astype(np.float64), float(whole)
+    )
+    return rounds
+
+
+def price_over_best_response(incomes: ArrayLike, factors: ArrayLike) -> Floats:
+    """How far prices are above the best response to the others, [...].
+
+    1: nobody could earn more by charging another multiple of its own fees; above 1: it would pay to
+    undercut the others, which is what a cartel has to keep its members from; below 1: to raise.
+
+    Args:
+        incomes: [..., factors], what one seat earned with each multiple, all others as they are.
+        factors: [factors], the multiples; the best is the largest income's.
+
+    Raises:
+        ValueError: there is no factor, or one is not positive.
+    """
+    multiples = np.asarray(factors, np.float64)
+    if not len(multiples) or (multiples <= 0.0).any():
+        raise ValueError("factors: there must be one, and all must be positive")
+    best: Floats = 1.0 / multiples[np.argmax(np.asarray(incomes, np.float64), axis=-1)]
+    return best
+
+
 def price_ppm(fees_msat: ArrayLike, settled_msat: ArrayLike) -> Floats:
     """What senders paid per volume that arrived; NaN if nothing did."""
     return 1e6 * ratio(fees_msat, settled_msat)

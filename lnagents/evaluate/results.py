@@ -50,6 +50,8 @@ class SeatResult:
     """See `lnagents.evaluate.measures.fee_churn`."""
     rate_ppm: float
     """Its channels' mean fee rate over the last half of the run."""
+    deviates: bool
+    """Whether it charges `deviation` times what it decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,10 @@ class RunResult:
     index: int
     """Of the network, and of the payments on it."""
     rounds: int
+    disturbance: str
+    """What went wrong, `calm` for nothing; see `lnagents.evaluate.experiment.disturbances`."""
+    deviation: float
+    """With which one seat of the contestant multiplies its fee rates; 1: none does."""
     payments: int
     settled: int
     offered_msat: Msat
@@ -76,6 +82,12 @@ class RunResult:
     """What senders paid for what settled."""
     attempts: int
     failed_attempts: int
+    income_by_round: tuple[Msat, ...]
+    """Fees that the contestant's seats earned."""
+    payments_by_round: tuple[int, ...]
+    settled_by_round: tuple[int, ...]
+    volume_by_round: tuple[Msat, ...]
+    """Settled, msat."""
     seconds: float
     """That the run took of one processor; no part of the result."""
     version: str
@@ -197,6 +209,8 @@ def _sql_type(hint: Any) -> str:
         return _SQL_TYPES[hint]
     if get_origin(hint) is tuple:
         inner = get_args(hint)[0]
+        if inner in _SQL_TYPES:
+            return f"{_SQL_TYPES[inner]}[]"
         parts = ", ".join(f"{name} {kind}" for name, kind in _columns(inner).items())
         return f"STRUCT({parts})[]"
     raise TypeError(f"{hint} has no column type")

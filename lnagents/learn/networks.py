@@ -213,6 +213,11 @@ class ChannelActor(nn.Module):
         self.least = math.log(config.min_deviation)
         self.most = math.log(config.max_deviation)
 
+    @property
+    def last(self) -> Layer:
+        """The layer that gives the means."""
+        return cast(Layer, self.head[-1])
+
     def forward(self, rows: Tensor, whole: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mean [batch, rows, actions] and standard deviation [actions], before the bound."""
         if self.encoder.stacked:

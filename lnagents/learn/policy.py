@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lnagents.learn import ppo
 from lnagents.learn.algorithms import algorithm_for
@@ -57,6 +58,8 @@ class Policy:
         self.algorithm = algorithm_for(settings.algorithm, shape)
         self.sizes = TeamSizes.of(shape, settings, self.algorithm)
         self.actor = TeamActor(self.sizes, generator)
+        if self.actor.rows is not None and settings.initial_level:
+            nn.init.constant_(self.actor.rows.last.bias, math.atanh(settings.initial_level))
 
     def act(self, seen: Seen, generator: torch.Generator | None = None) -> Actions:
         """What the agents want: drawn from `generator`, or the most likely without one."""

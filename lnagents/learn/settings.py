@@ -100,6 +100,8 @@ class TrainSettings(StrictModel):
     advantages: AdvantageScale = AdvantageScale.AGENT
     row_credit: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """How much of a row's advantage is its own, see `lnagents.learn.credit`; the rest is shared."""
+    initial_level: Annotated[float, Field(gt=-1.0, lt=1.0)] = 0.0
+    """Where all continuous actions begin, in their range of -1 to 1."""
     initial_deviation: Annotated[float, Field(gt=0.0)] = 0.3
     """Standard deviation of continuous actions at the start, before their bound."""
     min_deviation: Annotated[float, Field(gt=0.0)] = 0.03

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -20,7 +21,8 @@ from lnagents.evaluate.experiment.families import Arena, Family, Split, draw_are
 from lnagents.evaluate.experiment.seats import Seat, seats_of
 from lnagents.evaluate.measures import fee_churn
 from lnagents.evaluate.results import RunResult, SeatResult
-from lnagents.model.units import Msat
+from lnagents.model.units import Msat, NodeKey
+from lnagents.model.view import NodeDecision, NodeView
 from lnagents.twin.network import FEE_RATE, Int64Array
 from lnagents.twin.settings import TwinSettings
 from lnagents.twin.state import (
@@ -35,6 +37,9 @@ from lnagents.twin.traffic import SETTLED, Traffic
 
 TIMES = TwinTimes()
 SETTINGS = TwinSettings()
+
+CALM = "calm"
+"""What results call a run without a disturbance."""
 
 
 def play(spec: RunSpec, team: bytes | None = None) -> RunResult:
@@ -51,6 +56,19 @@ def play(spec: RunSpec, team: bytes | None = None) -> RunResult:
     began = time.process_time()
     stage = _stage(spec.family, spec.split, spec.index, spec.rounds)
     return _Contest(spec, stage, team).result(began)
+
+
+def multiplied(decision: NodeDecision, factor: float) -> NodeDecision:
+    """The same with other fee rates."""
+    return replace(
+        decision,
+        channels={
+            scid: replace(one, fee_rate_ppm=round(one.fee_rate_ppm * factor))
+            if one.fee_rate_ppm is not None
+            else one
+            for scid, one in decision.channels.items()
+        },
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +111,7 @@ class _Contest:
         arena = stage.arena
         everyone = isinstance(spec.field, Same)
         self._seats = seats_of(arena.agents, stage.seed, everyone=everyone)
+        self._contesting = tuple(seat.node for seat in self._seats if seat.contests)
         self._world = TwinWorld(arena.network, arena.agents, settings=SETTINGS, times=TIMES)
         self._world.reset(stage.seed)
         self._players = {seat.node: self._player(seat) for seat in self._seats}
@@ -108,6 +127,11 @@ class _Contest:
             ("payments", "settled", "offered", "arrived", "fees", "attempts", "failed"), 0
         )
         self._paid: dict[int, Msat] = {}
+        self._series: dict[str, list[int]] = {
+            name: [] for name in ("income", "payments", "settled", "volume")
+        }
+        places = [arena.network.names.index(name) for name in self._contesting]
+        self._own_edges = np.flatnonzero(np.isin(arena.network.edge_source(), places))
 
     def _player(self, seat: Seat) -> Player:
         field = self._spec.field
@@ -120,19 +144,42 @@ class _Contest:
             raise ValueError(f"{player.name} plays only with its checkpoint")
         return TrainedActor(self._team)
 
+    def _decide(self, number: int, views: Mapping[NodeKey, NodeView]) -> None:
+        """Let all actors decide, and carry out what they have decided."""
+        spec, world = self._spec, self._world
+        suspended = spec.disturbance is not None and spec.disturbance.suspends(number)
+        deviator = world.agents[self._contesting[0]] if spec.deviation != 1.0 else None
+        mine = {world.agents[name] for name in self._contesting}
+        decisions = {}
+        for key, actor in self._actors.items():
+            decision = actor.act(views[key])
+            if suspended and key not in mine:
+                continue
+            decisions[key] = multiplied(decision, spec.deviation) if key == deviator else decision
+        world.apply(decisions)
+
     def _play(self) -> None:
-        world = self._world
-        for number in range(self._spec.rounds):
+        world, spec = self._world, self._spec
+        for number in range(spec.rounds):
             views = world.observe()
             before = world.twin.policies()
-            world.apply({key: actor.act(views[key]) for key, actor in self._actors.items()})
+            self._decide(number, views)
             after = world.twin.policies()
             self._updates += (before != after).any(axis=1)
             self._rates.append(after[:, FEE_RATE])
+            if spec.disturbance is not None:
+                spec.disturbance.before_round(number, world, self._contesting, self._stage.seed)
             payments = self._stage.episode.of_round(number)
             outcomes = world.run_arrays(payments)
             self._flows += world.twin.flows
             settled = outcomes.reason == SETTLED
+            for series, value in (
+                ("income", world.twin.flows[self._own_edges, FEES_EARNED].sum()),
+                ("payments", len(payments)),
+                ("settled", settled.sum()),
+                ("volume", payments.amount[settled].sum()),
+            ):
+                self._series[series].append(int(value))
             for key, amount in (
                 ("payments", len(payments)),
                 ("settled", settled.sum()),
@@ -162,6 +209,8 @@ class _Contest:
             split=spec.split.value,
             index=spec.index,
             rounds=spec.rounds,
+            disturbance=CALM if spec.disturbance is None else spec.disturbance.kind,
+            deviation=spec.deviation,
             payments=sums["payments"],
             settled=sums["settled"],
             offered_msat=sums["offered"],
@@ -170,6 +219,10 @@ class _Contest:
             fees_msat=sums["fees"],
             attempts=sums["attempts"],
             failed_attempts=sums["failed"],
+            income_by_round=tuple(self._series["income"]),
+            payments_by_round=tuple(self._series["payments"]),
+            settled_by_round=tuple(self._series["settled"]),
+            volume_by_round=tuple(self._series["volume"]),
             seconds=time.process_time() - began,
             version=__version__,
             seats=tuple(self._seat(seat, rates) for seat in self._seats),
@@ -194,4 +247,5 @@ class _Contest:
             updates=int(self._updates[edges].sum()),
             fee_churn=float(fee_churn(rates[:, edges])),
             rate_ppm=float(rates[len(rates) // 2 :, edges].mean()),
+            deviates=self._spec.deviation != 1.0 and seat.node == self._contesting[0],
         )

@@ -17,6 +17,7 @@ from lnagents.evaluate.experiment.contestants import (
     Player,
     Same,
 )
+from lnagents.evaluate.experiment.disturbances import AnyDisturbance
 from lnagents.evaluate.experiment.families import Family, Split
 from lnagents.evaluate.experiment.lessons import Learners, Training, id_of
 from lnagents.evaluate.extensions import load_named
@@ -36,6 +37,15 @@ class RunSpec(StrictModel):
     index: int
     """Of the network, and of the payments that are made on it."""
     rounds: int
+    disturbance: AnyDisturbance | None = None
+    """None: nothing goes wrong."""
+    deviation: float = 1.0
+    """With which the contestant's first seat multiplies the fee rates that it decides on."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing goes wrong and nobody deviates."""
+        return self.disturbance is None and self.deviation == 1.0
 
     @property
     def id(self) -> str:
@@ -66,6 +76,14 @@ class Definition(StrictModel):
     seeds: Annotated[int, Field(ge=1)] = 10
     """Networks of each family."""
     rounds: Annotated[int, Field(ge=2)] = 100
+    update_cost_msat: Annotated[int, Field(ge=0)] = 1_000
+    """What announcing one policy costs in profits. Gossip is paid by all who relay it, and peers
+    ignore who updates too often, so an update is not free, though nobody sends a bill."""
+    disturbances: tuple[AnyDisturbance, ...] = ()
+    """Each run is made without and with each of them."""
+    deviations: tuple[Annotated[float, Field(gt=0.0)], ...] = ()
+    """Fee rates of one seat are multiplied by each of them in runs of their own, which show how far
+    prices are from a best response (`lnagents.evaluate.measures.price_over_best_response`)."""
 
     def trainings(self) -> list[Training]:
         """All that have to be finished before the runs."""
@@ -86,6 +104,14 @@ class Definition(StrictModel):
         ]
         return [*self.contestants, *learned]
 
+    def _variants(self) -> list[tuple[AnyDisturbance | None, float]]:
+        """What each run is made with: what goes wrong, and how one seat deviates."""
+        return [
+            (None, 1.0),
+            *((one, 1.0) for one in self.disturbances),
+            *((None, factor) for factor in self.deviations if factor != 1.0),
+        ]
+
     def runs(self) -> list[RunSpec]:
         """All runs; those of one network stand together."""
         return [
@@ -96,11 +122,14 @@ class Definition(StrictModel):
                 split=self.split,
                 index=index,
                 rounds=self.rounds,
+                disturbance=disturbance,
+                deviation=deviation,
             )
             for index in range(self.seeds)
             for family, field, contestant in itertools.product(
                 self.families, self.fields, self._players(index)
             )
+            for disturbance, deviation in self._variants()
         ]
 
     @model_validator(mode="after")
@@ -110,10 +139,17 @@ class Definition(StrictModel):
             ("contestants", names),
             ("fields", [one.name for one in self.fields]),
             ("families", [one.name for one in self.families]),
+            ("disturbances", [one.kind for one in self.disturbances]),
+            ("deviations", [f"{one:g}" for one in self.deviations]),
         ):
             twice = [name for name, count in Counter(given).items() if count > 1]
             if twice:
                 raise ValueError(f"{key}: {twice[0]!r} occurs twice")
+        late = [one.kind for one in self.disturbances if one.begin + one.rounds >= self.rounds]
+        if late:
+            raise ValueError(
+                f"disturbances: {late[0]!r} does not end before the {self.rounds} rounds"
+            )
         if self.baseline not in names:
             raise ValueError(f"baseline: {self.baseline!r} is none of the contestants")
         return self

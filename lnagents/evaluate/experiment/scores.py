@@ -36,7 +36,7 @@ FROM runs JOIN (
     SELECT
         run AS of_run,
         sum(fees_earned_msat) FILTER (contests)::DOUBLE AS income,
-        sum(fees_paid_msat) FILTER (contests)::DOUBLE AS paid,
+        sum(fees_earned_msat - fees_paid_msat - updates * ?) FILTER (contests)::DOUBLE AS profit,
         sum(forwards) FILTER (contests)::DOUBLE AS forwards,
         avg(fee_churn) FILTER (contests) AS churn,
         (sum(updates) FILTER (contests) / sum(channels) FILTER (contests))::DOUBLE AS updates,
@@ -72,8 +72,8 @@ MEASURES: tuple[Measure, ...] = (
         lambda c: _per_round(c, "income") / MSAT_PER_SAT,
     ),
     Measure(
-        "profit", "Income less fees of its own payments", "sat a round", True,
-        lambda c: (_per_round(c, "income") - _per_round(c, "paid")) / MSAT_PER_SAT,
+        "profit", "Income less fees of its own payments and the costs of updates", "sat a round",
+        True, lambda c: _per_round(c, "profit") / MSAT_PER_SAT,
     ),
     Measure(
         "share_of_forwards", "Share of the agents' forwards", "%", True,
@@ -150,8 +150,8 @@ class Scores:
 
     @property
     def complete(self) -> bool:
-        """Whether every run has a result."""
-        return self.runs == len(self.definition.runs())
+        """Whether every run has a result that these scores come from."""
+        return self.runs == sum(spec.plain for spec in self.definition.runs())
 
     def to_json(self) -> dict[str, Any]:
         """The estimates of all contestants, by field and contestant."""
@@ -264,8 +264,8 @@ def read_scores(definition: Definition, results: Results) -> Scores:
         ExperimentError: the results are damaged, or there are not those of one network of each
             family.
     """
-    wanted = {spec.id: spec for spec in definition.runs()}
-    columns = results.query(_SQL, [list(wanted)])
+    wanted = {spec.id: spec for spec in definition.runs() if spec.plain}
+    columns = results.query(_SQL, [definition.update_cost_msat, list(wanted)])
     found = {run: place for place, run in enumerate(columns["run"])}
     missing = {spec.index for run, spec in wanted.items() if run not in found}
     indices = [index for index in range(definition.seeds) if index not in missing]
@@ -282,14 +282,14 @@ def read_scores(definition: Definition, results: Results) -> Scores:
     fields = []
     for field in definition.fields:
         tables: dict[str, dict[str, Floats]] = {}
-        for contestant in definition.contestants:
+        for contestant in definition.names():
             places = np.array(
                 [
-                    [place_of[field.name, contestant.name, index, family] for family in families]
+                    [place_of[field.name, contestant, index, family] for family in families]
                     for index in indices
                 ]
             )
-            tables[contestant.name] = {key: column[places] for key, column in values.items()}
+            tables[contestant] = {key: column[places] for key, column in values.items()}
         unit = tables[definition.baseline]["income"].mean(axis=0)
         if not (unit > 0).all():
             poor = families[int(np.argmin(unit))]

@@ -23,6 +23,7 @@ def seat(node: str, *, contests: bool, fees: int) -> SeatResult:
         updates=4,
         fee_churn=0.1,
         rate_ppm=100.0,
+        deviates=False,
     )
 
 
@@ -35,6 +36,8 @@ def result(run: str, fees: int = 2**60) -> RunResult:
         split="held-out",
         index=0,
         rounds=10,
+        disturbance="calm",
+        deviation=1.0,
         payments=100,
         settled=90,
         offered_msat=10_000,
@@ -43,6 +46,10 @@ def result(run: str, fees: int = 2**60) -> RunResult:
         fees_msat=fees,
         attempts=120,
         failed_attempts=30,
+        income_by_round=(fees - 1, 1),
+        payments_by_round=(60, 40),
+        settled_by_round=(50, 40),
+        volume_by_round=(5_000, 4_000),
         seconds=0.5,
         version="1.0",
         seats=(seat("n0", contests=True, fees=fees), seat("n1", contests=False, fees=5)),
@@ -56,8 +63,12 @@ def test_results_come_back_from_the_journal_and_from_the_table(tmp_path: Path) -
     results.gather()
     results.append(result("b", fees=7))
     assert results.done() == {"a", "b"}
-    found = results.query("SELECT run, fees_msat FROM runs ORDER BY run")
-    assert found == {"run": ["a", "b"], "fees_msat": [2**60, 7]}
+    found = results.query("SELECT run, fees_msat, income_by_round FROM runs ORDER BY run")
+    assert found == {
+        "run": ["a", "b"],
+        "fees_msat": [2**60, 7],
+        "income_by_round": [[2**60 - 1, 1], [6, 1]],
+    }
     results.gather()
     assert not (tmp_path / "new" / JOURNAL).exists()
     assert (tmp_path / "new" / PARQUET).exists()

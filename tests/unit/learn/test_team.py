@@ -464,3 +464,14 @@ def test_a_daemon_takes_no_other_actor() -> None:
     choosers = trained(MatchTask(actions=False), AlgorithmName.IPPO).policy
     with pytest.raises(CheckpointError, match=r"trained with actions \(\)"):
         online().adopt(choosers)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_continuous_actions_begin_where_the_settings_say(shared: bool) -> None:
+    task = MatchTask()
+    policy = Policy(task.shape, settings(shared=shared, initial_level=0.4), torch.Generator())
+    seen = begun(task, 0)
+    rows = policy.act(seen).rows
+    real = seen.mask > 0.0
+    assert rows[real] == pytest.approx(0.4, abs=1e-6)
+    assert not rows[~real].any()
