@@ -72,6 +72,43 @@ def run_all(
 
 
 @app.command()
+def tune(
+    definition: DefinitionArgument,
+    out: OutOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Search the learners' settings with Optuna, as the definition's key `tuning` says.
+
+    Only training networks are used. The search is recorded in `tuning.json` in the results' folder,
+    and goes on where it was interrupted. What it finds has to be put into the definition by hand.
+    """
+    from lnagents.evaluate.experiment.definition import load_definition
+    from lnagents.evaluate.experiment.tuning import STUDY
+    from lnagents.evaluate.experiment.tuning import tune as search
+    from lnagents.model.errors import ExperimentError
+
+    chosen = load_definition(definition)
+    if chosen.tuning is None:
+        raise ExperimentError(definition, "tuning: the definition says nothing about it")
+    folder = out or _folder(chosen.name)
+    columns = (TextColumn("Trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=error_console) as progress:
+        task = progress.add_task("Trials", total=chosen.tuning.trials)
+        found = search(
+            chosen,
+            chosen.tuning,
+            folder,
+            progress=lambda done, count: progress.update(task, completed=done, total=count),
+        )
+    if json_output:
+        print_json(found)
+        return
+    console.print(f"Best of {chosen.tuning.trials} trials, in {folder / STUDY}:", highlight=False)
+    for name, value in found["best"]["values"].items():
+        console.print(f"  {name}: {value:.4g}", highlight=False)
+
+
+@app.command()
 def report(
     definition: DefinitionArgument,
     out: OutOption = None,

@@ -19,7 +19,7 @@ from lnagents.evaluate.experiment.contestants import (
 )
 from lnagents.evaluate.experiment.disturbances import AnyDisturbance
 from lnagents.evaluate.experiment.families import Family, Split
-from lnagents.evaluate.experiment.lessons import Learners, Training, id_of
+from lnagents.evaluate.experiment.lessons import Learners, Training, Tuning, id_of
 from lnagents.evaluate.extensions import load_named
 from lnagents.model.errors import ExperimentError
 from lnagents.model.files import StrictModel, parse_yaml
@@ -53,6 +53,31 @@ class RunSpec(StrictModel):
         return id_of(self)
 
 
+class Stress(StrictModel):
+    """Further runs, each like one that is made anyway but for one thing."""
+
+    disturbances: tuple[AnyDisturbance, ...] = ()
+    """What goes wrong."""
+    deviations: tuple[Annotated[float, Field(gt=0.0)], ...] = ()
+    """With which one seat multiplies its fee rates, to see how far prices are from a best response
+    (`lnagents.evaluate.measures.price_over_best_response`)."""
+    contestants: tuple[str, ...] = ()
+    """Whose runs, by name; none: of all."""
+    families: tuple[str, ...] = ()
+    """On which networks, by name; none: on all."""
+
+    def variants(self, contestant: str, family: str) -> list[tuple[AnyDisturbance | None, float]]:
+        """What goes wrong, and how one seat deviates."""
+        if (self.contestants and contestant not in self.contestants) or (
+            self.families and family not in self.families
+        ):
+            return []
+        return [
+            *((one, 1.0) for one in self.disturbances),
+            *((None, factor) for factor in self.deviations if factor != 1.0),
+        ]
+
+
 class Definition(StrictModel):
     """Every contestant meets every field on every network of every family.
 
@@ -67,6 +92,8 @@ class Definition(StrictModel):
     contestants: Annotated[tuple[Contestant, ...], Field(min_length=1)]
     learners: Learners | None = None
     """Trained on training networks of the same families before they compete."""
+    tuning: Tuning | None = None
+    """How the learners' settings were searched for; it changes no run."""
     fields: Annotated[tuple[Opposition, ...], Field(min_length=1)] = (Same(),)
     """`same`: the contestant has all seats."""
     baseline: str
@@ -79,11 +106,7 @@ class Definition(StrictModel):
     update_cost_msat: Annotated[int, Field(ge=0)] = 1_000
     """What announcing one policy costs in profits. Gossip is paid by all who relay it, and peers
     ignore who updates too often, so an update is not free, though nobody sends a bill."""
-    disturbances: tuple[AnyDisturbance, ...] = ()
-    """Each run is made without and with each of them."""
-    deviations: tuple[Annotated[float, Field(gt=0.0)], ...] = ()
-    """Fee rates of one seat are multiplied by each of them in runs of their own, which show how far
-    prices are from a best response (`lnagents.evaluate.measures.price_over_best_response`)."""
+    stress: Stress | None = None
 
     def trainings(self) -> list[Training]:
         """All that have to be finished before the runs."""
@@ -104,13 +127,10 @@ class Definition(StrictModel):
         ]
         return [*self.contestants, *learned]
 
-    def _variants(self) -> list[tuple[AnyDisturbance | None, float]]:
-        """What each run is made with: what goes wrong, and how one seat deviates."""
-        return [
-            (None, 1.0),
-            *((one, 1.0) for one in self.disturbances),
-            *((None, factor) for factor in self.deviations if factor != 1.0),
-        ]
+    def _variants(self, contestant: str, family: str) -> list[tuple[AnyDisturbance | None, float]]:
+        """What goes wrong in a run, and how one seat deviates; the plain one first."""
+        stress = [] if self.stress is None else self.stress.variants(contestant, family)
+        return [(None, 1.0), *stress]
 
     def runs(self) -> list[RunSpec]:
         """All runs; those of one network stand together."""
@@ -129,26 +149,34 @@ class Definition(StrictModel):
             for family, field, contestant in itertools.product(
                 self.families, self.fields, self._players(index)
             )
-            for disturbance, deviation in self._variants()
+            for disturbance, deviation in self._variants(contestant.name, family.name)
         ]
 
     @model_validator(mode="after")
     def _consistent(self) -> Definition:
         names = self.names()
+        stress = self.stress or Stress()
         for key, given in (
             ("contestants", names),
             ("fields", [one.name for one in self.fields]),
             ("families", [one.name for one in self.families]),
-            ("disturbances", [one.kind for one in self.disturbances]),
-            ("deviations", [f"{one:g}" for one in self.deviations]),
+            ("stress.disturbances", [one.kind for one in stress.disturbances]),
+            ("stress.deviations", [f"{one:g}" for one in stress.deviations]),
         ):
             twice = [name for name, count in Counter(given).items() if count > 1]
             if twice:
                 raise ValueError(f"{key}: {twice[0]!r} occurs twice")
-        late = [one.kind for one in self.disturbances if one.begin + one.rounds >= self.rounds]
+        for key, named, known in (
+            ("contestants", stress.contestants, names),
+            ("families", stress.families, [one.name for one in self.families]),
+        ):
+            strange = [one for one in named if one not in known]
+            if strange:
+                raise ValueError(f"stress.{key}: {strange[0]!r} is none of them")
+        late = [one.kind for one in stress.disturbances if one.begin + one.rounds >= self.rounds]
         if late:
             raise ValueError(
-                f"disturbances: {late[0]!r} does not end before the {self.rounds} rounds"
+                f"stress.disturbances: {late[0]!r} does not end before the {self.rounds} rounds"
             )
         if self.baseline not in names:
             raise ValueError(f"baseline: {self.baseline!r} is none of the contestants")

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lnagents.evaluate.experiment.families import Family
 from lnagents.evaluate.training import RewardSpec
@@ -123,3 +123,34 @@ class Learners(StrictModel):
                 for seed in range(self.seeds)
             )
         return grid
+
+
+class Range(StrictModel):
+    """Where a number is looked for."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether its logarithm is drawn."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if not self.low < self.high or (self.log and self.low <= 0.0):
+            raise ValueError(f"{self.low:g} to {self.high:g} is not a range that can be searched")
+        return self
+
+
+class Tuning(StrictModel):
+    """What is searched, and how long."""
+
+    space: Annotated[dict[str, Range], Field(min_length=1)]
+    """Ranges of numbers of `lnagents.learn.settings.TrainSettings`, by name."""
+    trials: Annotated[int, Field(ge=1)] = 12
+    iterations: Annotated[int, Field(ge=1)] = 20
+    """Of each trial's training."""
+    networks: Annotated[int, Field(ge=1)] = 2
+    """Of each family, on which a trial is judged."""
+    rounds: Annotated[int, Field(ge=2)] = 30
+    """On each of them."""
+    seed: int = 0
+    """Of the search."""

@@ -29,12 +29,13 @@ contestants: [as-found, proportional]
 fields: [as-found]
 seeds: 1
 rounds: 8
-disturbances:
-  - {kind: node-crash, begin: 2, rounds: 2}
-  - {kind: liquidity-drain, begin: 2, rounds: 1}
-  - {kind: fee-war, begin: 2, rounds: 2}
-  - {kind: jamming, begin: 2, rounds: 2, share: 1.0}
-deviations: [0.5, 1, 2]
+stress:
+  disturbances:
+    - {kind: node-crash, begin: 2, rounds: 2}
+    - {kind: liquidity-drain, begin: 2, rounds: 1}
+    - {kind: fee-war, begin: 2, rounds: 2}
+    - {kind: jamming, begin: 2, rounds: 2, share: 1.0}
+  deviations: [0.5, 1, 2]
 families:
   - {name: paths, kind: competing-paths, routers: 4, ends: 2, payments_per_second: 10}
 """
@@ -58,6 +59,12 @@ def test_each_run_is_made_calm_and_with_all_that_can_go_wrong() -> None:
     runs = definition().runs()
     assert len({spec.id for spec in runs}) == len(runs) == 2 * (1 + 4 + 2)
     assert sum(spec.plain for spec in runs) == 2
+    few = definition(TEXT.replace("stress:", "stress:\n  contestants: [proportional]"))
+    assert sum(not spec.plain for spec in few.runs()) == 4 + 2
+    none = definition(TEXT.replace("  deviations", "  families: [paths]\n  deviations"))
+    assert none.runs() == runs
+    with pytest.raises(ExperimentError, match="families: 'hubs' is none of them"):
+        definition(TEXT.replace("  deviations", "  families: [hubs]\n  deviations"))
 
 
 @pytest.mark.parametrize("kind", ["node-crash", "liquidity-drain", "fee-war", "jamming"])
