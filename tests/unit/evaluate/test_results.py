@@ -72,7 +72,8 @@ def test_results_come_back_from_the_journal_and_from_the_table(tmp_path: Path) -
     results.gather()
     assert not (tmp_path / "new" / JOURNAL).exists()
     assert (tmp_path / "new" / PARQUET).exists()
-    assert results.query("SELECT run, fees_msat FROM runs ORDER BY run") == found
+    sql = "SELECT run, fees_msat, income_by_round FROM runs ORDER BY run"
+    assert results.query(sql) == found
     seats = results.query("SELECT * FROM seats WHERE run = ? AND contests", ["b"])
     assert seats["node"] == ["n0"]
     assert seats["fees_earned_msat"] == [7]
