@@ -59,9 +59,7 @@ def run_all(
                 results,
                 executor,
                 progress=lambda done, count: progress.update(task, completed=done, total=count),
-                training=lambda done, count: progress.update(
-                    lessons, completed=done, total=count
-                ),
+                training=lambda done, count: progress.update(lessons, completed=done, total=count),
             )
     finally:
         executor.close()

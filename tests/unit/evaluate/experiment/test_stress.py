@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from lnagents.evaluate.executors import Here
 from lnagents.evaluate.experiment.definition import Definition
 from lnagents.evaluate.experiment.runner import run_experiment
 from lnagents.evaluate.experiment.scores import read_scores
@@ -33,7 +34,7 @@ families:
 @pytest.fixture(scope="module", name="results")
 def _results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     results = Results(tmp_path_factory.mktemp("stress"))
-    made = run_experiment(definition(), results, processes=1, progress=lambda done, count: None)
+    made = run_experiment(definition(), results, Here(), progress=lambda done, count: None)
     assert made == 2 * (3 + 2 * 3)
     return results
 
