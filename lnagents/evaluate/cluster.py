@@ -23,7 +23,7 @@ from lnagents.model.errors import LnagentsError
 
 LOCAL = "local"
 
-STARTS = 3
+STARTS = 6
 """How often a local Ray is begun, which on a busy machine gives up waiting for itself."""
 
 
