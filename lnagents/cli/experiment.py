@@ -116,12 +116,14 @@ def report(
     from lnagents.evaluate.experiment.definition import load_definition
     from lnagents.evaluate.experiment.report import write_report
     from lnagents.evaluate.experiment.scores import read_scores
+    from lnagents.evaluate.experiment.sections import further_of
     from lnagents.evaluate.results import Results
 
     chosen = load_definition(definition)
     results = Results(out or _folder(chosen.name))
     scores = read_scores(chosen, results)
-    page = write_report(scores, results.folder)
+    further = further_of(chosen, results, scores)
+    page = write_report(scores, results.folder, further)
     if json_output:
         print_json(scores.to_json())
         return
