@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import data_equivalence
-from pettingzoo import test as pettingzoo_tests
 from pettingzoo.utils import conversions
 
 from lnagents.env import RewardMode, combine, reward
@@ -22,8 +21,13 @@ from lnagents.env.settings import EnvSettings
 from lnagents.model.view import RewardTerms
 from tests.unit.env.worlds import LARGE, small_world
 
-ZOO: Any = pettingzoo_tests  # without types
-ZOO_STATE: Any = importlib.import_module("pettingzoo.test.state_test")
+with warnings.catch_warnings():
+    # Where pygame is installed, PettingZoo's tests import a game of its own in a way that it has
+    # itself deprecated.
+    warnings.filterwarnings("ignore", "The old environment creation API", DeprecationWarning)
+    # Without types.
+    ZOO: Any = importlib.import_module("pettingzoo.test")
+    ZOO_STATE: Any = importlib.import_module("pettingzoo.test.state_test")
 TO_AEC: Any = conversions.parallel_to_aec
 
 EVERYTHING = EnvSettings(rounds=6, preferences=True, admission=True, routes=3, choices=2)
