@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,12 +71,13 @@ class Layout:
     @classmethod
     def of(cls, mask: Tensor) -> Layout:
         """Of the rows that `mask` [..., sets, rows] says are real; the same mask is known again."""
-        return _layout(mask.numpy().tobytes(), mask.shape[-1])
+        sets = mask.shape[:-1].numel()
+        return _layout(mask.numpy().tobytes(), sets, mask.shape[-1])
 
 
 @functools.lru_cache(maxsize=16)
-def _layout(mask: bytes, padded: int) -> Layout:
-    real = torch.frombuffer(bytearray(mask), dtype=torch.float32).reshape(-1, padded)
+def _layout(mask: bytes, sets: int, padded: int) -> Layout:
+    real = torch.from_numpy(np.frombuffer(mask, np.float32).reshape(sets, padded).copy())
     counts, order = real.count_nonzero(1).sort(stable=True)
     back = torch.empty_like(order)
     back[order] = torch.arange(len(order))
@@ -87,10 +89,10 @@ def _layout(mask: bytes, padded: int) -> Layout:
     for count, many in zip(values.tolist(), often.tolist(), strict=True):
         step = max(1, BLOCK_ROWS // max(1, count))
         for some in range(0, many if count else 0, step):
-            sets = min(step, many - some)
-            end = begin + count * sets
-            runs.append((first + some, sets, count))
-            parts.append(place[begin:end].reshape(sets, count).t().flatten())
+            taken = min(step, many - some)
+            end = begin + count * taken
+            runs.append((first + some, taken, count))
+            parts.append(place[begin:end].reshape(taken, count).t().flatten())
             begin = end
         first += many
     return Layout(torch.cat(parts), order, back, _blocks(runs), padded)
