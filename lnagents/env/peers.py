@@ -3,7 +3,7 @@
 For models that foresee others. Per own channel there is what gossip shows around its peer
 (`PEER_FEATURES`), and what became of that and of the channel itself over the rounds
 (`HISTORY_FEATURES`, kept by `PeerMemory`). What others do next is classified by how far a fee rate
-moves (`MOVES`, `MOVE_VALUES`); that, too, is seen by the node itself, one round later. Only what
+moves (`MOVES`, `MOVE_SIZES`); that, too, is seen by the node itself, one round later. Only what
 others have in their channels is hidden: `lnagents.env.twin_peers` tells it of twins, for training
 and for scores.
 
@@ -48,15 +48,11 @@ MOVES = ("peer_fee_rate", "competing_fee_rate", "onward_fee_rate")
 """Whose next move is foreseen: the peer's fee rate towards this node, the median of others into the
 same peer, and the peer's median towards others."""
 
-MAGNITUDES = (0.03, 0.1, 0.25, 0.6, 1.5)
-"""Where classes of moves end, in nats of 1 + ppm: about 3 %, 10 %, 28 %, 82 %, and 4.5 times."""
+MOVE_SIZES = (0.03, 0.1, 0.25, 0.6, 1.5)
+"""Where classes of moves end, in nats of 1 + ppm: about 3 %, 10 %, 28 %, 82 %, and 4.5 times. They
+are the same up and down; the largest moves come first and last, no move at all in the middle."""
 
-_TYPICAL = (0.015, 0.06, 0.17, 0.4, 1.0, 2.5)
-
-MOVE_VALUES = (*(-one for one in reversed(_TYPICAL)), 0.0, *_TYPICAL)
-"""A typical move of each class, in nats; the one in the middle is exactly no move."""
-
-UNMOVED = len(_TYPICAL)
+UNMOVED = len(MOVE_SIZES) + 1
 """The class of no move at all."""
 
 UNKNOWN = -1
@@ -361,6 +357,6 @@ def _look(kept: _Kept, channels: FloatArray, peers: FloatArray) -> Foresight:
 
 
 def move_classes(change: NDArray[np.float64]) -> MoveArray:
-    """The classes of moves by `change` nats, each a place in `MOVE_VALUES`."""
-    size = np.searchsorted(MAGNITUDES, np.abs(change), side="right") + 1
+    """The classes of moves by `change` nats, see `MOVE_SIZES`."""
+    size = np.searchsorted(MOVE_SIZES, np.abs(change), side="right") + 1
     return UNMOVED + np.sign(change).astype(np.int64) * size

@@ -66,9 +66,15 @@ class TrainConfig:
             InputError: a network does not exist, is wrong or does not fit.
         """
         from lnagents.learn.algorithms import ALGORITHMS
+        from lnagents.learn.settings import OpponentMode
 
-        joint = ALGORITHMS[self.train.algorithm].joint_state
-        return lightning_task(self.task, self.source, joint_state=joint, environments=environments)
+        return lightning_task(
+            self.task,
+            self.source,
+            joint_state=ALGORITHMS[self.train.algorithm].joint_state,
+            foresight=self.train.opponent_model is not OpponentMode.NONE,
+            environments=environments,
+        )
 
 
 def parse_config(text: str, source: str, folder: Path = Path()) -> TrainConfig:
@@ -207,9 +213,10 @@ def _scalars(folder: Path, iteration: int) -> Iterator[Callable[[TrainReport], N
     def write(report: TrainReport) -> None:
         values = asdict(report)
         step = values.pop("iteration")
-        measures = values.pop("measures")
+        measures, opponents = values.pop("measures"), values.pop("opponents")
         named = {f"train/{name}": value for name, value in values.items()}
         named |= {f"task/{name}": value for name, value in measures.items()}
+        named |= {f"opponents/{name}": value for name, value in opponents.items()}
         for name, value in named.items():
             if value is not None:
                 writer.add_scalar(name, value, step)

@@ -18,9 +18,18 @@ from lnagents.env.encoding import ACTION_NAMES, CHANNEL_FEATURE_NAMES, NODE_FEAT
 from lnagents.env.features import FloatArray, money_of
 from lnagents.env.neighbourhood import NEIGHBOUR_FEATURES, neighbourhood, with_changes
 from lnagents.env.payments import RandomDemand
+from lnagents.env.peers import (
+    FORESIGHT_FEATURES,
+    LIQUIDITY_BINS,
+    MOVE_SIZES,
+    MOVES,
+    PEER_FEATURES,
+    PeerMemory,
+)
 from lnagents.env.reward import WEIGHTED, RewardMode, RewardWeights, known_reward, mean_weight
 from lnagents.env.settings import EnvSettings
 from lnagents.env.truth import TRUTH_COLUMNS
+from lnagents.env.twin_peers import fill_liquidity, fill_peer_rows
 from lnagents.env.twin_world import TwinWorld
 from lnagents.evaluate.networks import find_network
 from lnagents.evaluate.opponents import Opponents, OpponentSpec
@@ -103,7 +112,12 @@ class LightningTask:
     """`LightningBatch` as a task: actions are fees, rows are channels, all from arrays."""
 
     def __init__(
-        self, batch: LightningBatch, *, state_rows: int = 0, opponents: OpponentSpec | None = None
+        self,
+        batch: LightningBatch,
+        *,
+        state_rows: int = 0,
+        opponents: OpponentSpec | None = None,
+        foresight: bool = False,
     ) -> None:
         """A task on `batch`, which is closed with it.
 
@@ -112,6 +126,7 @@ class LightningTask:
             state_rows: for how many channels there is room in the joint state, the whole truth
                 about all of them; 0: it is not told, for it takes time.
             opponents: who else plays; None: the team has all seats.
+            foresight: whether to tell about other agents, for models of them; it takes time, too.
 
         Raises:
             TypeError: a world is no twin, so that its truth is not at hand as arrays, and rules
@@ -121,8 +136,8 @@ class LightningTask:
 
         self._batch = batch
         self._twins = [world for world in batch.worlds if isinstance(world, TwinWorld)]
-        if (state_rows or opponents) and len(self._twins) != len(batch):
-            raise TypeError("the joint state is told, and opponents play, in twins only")
+        if (state_rows or opponents or foresight) and len(self._twins) != len(batch):
+            raise TypeError("hidden truth is told, and opponents play, in twins only")
         self._opponents = Opponents(opponents, self._twins) if opponents else None
         self.shape = TaskShape(
             batch=len(batch),
@@ -135,12 +150,18 @@ class LightningTask:
             state_rows=state_rows,
             state_features=TRUTH_COLUMNS if state_rows else (),
             actions=ACTION_NAMES,
+            foresight_features=FORESIGHT_FEATURES if foresight else (),
+            moves=MOVES if foresight else (),
+            move_sizes=MOVE_SIZES if foresight else (),
+            liquidity_bins=LIQUIDITY_BINS if foresight else 0,
         )
         self._before: FloatArray | None = None
+        self._memory = PeerMemory()
 
     def reset(self, seeds: Sequence[int]) -> Seen:
         """Begin episodes everywhere."""
         self._before = None
+        self._memory = PeerMemory()
         arrays = self._batch.reset(seeds)
         if self._opponents is not None:
             self._opponents.reset(seeds)
@@ -194,7 +215,7 @@ class LightningTask:
                 rows = truth_rows(world)
                 state[place, : len(rows)] = rows
                 state_mask[place, : len(rows)] = 1.0
-        return Seen(
+        seen = Seen(
             rows=arrays.channels,
             mask=mask,
             whole=arrays.node,
@@ -204,10 +225,26 @@ class LightningTask:
             choice_mask=np.ones((shape.batch, shape.agents, 0), np.float32),
             learns=None if self._opponents is None else self._opponents.learns,
         )
+        return self._with_others(seen) if shape.foresight_features else seen
+
+    def _with_others(self, seen: Seen) -> Seen:
+        agents, shape = seen.rows.shape[:3], self.shape
+        peers = np.zeros((*agents, len(PEER_FEATURES)), np.float32)
+        liquidity = np.zeros((*agents, shape.liquidity_bins), np.float32)
+        for place, world in enumerate(self._twins):
+            fill_peer_rows(world, peers[place])
+            fill_liquidity(world, liquidity[place])
+        known = self._memory.look(seen.rows, peers)
+        return replace(seen, foresight=known.features, moves=known.moves, liquidity=liquidity)
 
 
 def lightning_task(
-    spec: LightningSpec, source: str, *, joint_state: bool, environments: range | None = None
+    spec: LightningSpec,
+    source: str,
+    *,
+    joint_state: bool,
+    foresight: bool = False,
+    environments: range | None = None,
 ) -> LightningTask:
     """The task that `spec` describes.
 
@@ -215,6 +252,7 @@ def lightning_task(
         spec: what to make.
         source: what messages call its file.
         joint_state: whether it is told, for central critics.
+        foresight: whether others are told about, for models of them.
         environments: only these of them; None: all. Arrays have the same rows in any case.
 
     Raises:
@@ -241,7 +279,12 @@ def lightning_task(
     demand = RandomDemand(spec.payments_per_round, spec.amount, fee_limit=spec.fee_limit)
     batch = LightningBatch(worlds, demand, settings, threads=spec.threads, rows=rows)
     channels = max(network.channels for network in networks)
-    return LightningTask(batch, state_rows=channels if joint_state else 0, opponents=spec.opponents)
+    return LightningTask(
+        batch,
+        state_rows=channels if joint_state else 0,
+        opponents=spec.opponents,
+        foresight=foresight,
+    )
 
 
 def best_connected(network: Network, count: int) -> Sequence[str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lnagents.learn import ppo
 from lnagents.learn.adam import Adam
 from lnagents.learn.policy import Policy
-from lnagents.learn.samples import Decision, JointState, Sight, some
+from lnagents.learn.samples import Decision, JointState, Others, Sight, some
 from lnagents.learn.team import TeamCritic
 
 
@@ -32,6 +32,8 @@ class Experience:
     """[samples, agents], 1 for values that the critic learns from; None: all."""
     row_advantages: Tensor | None = None
     """[samples, agents, rows], made comparable; None: all rows of an agent share its advantage."""
+    others: Others | None = None
+    """If a model of the others learns from the losses of actors and critic, too."""
 
     def take(self, index: Tensor) -> Experience:
         """Some of the samples."""
@@ -44,6 +46,7 @@ class Experience:
             None if self.acted is None else self.acted[index],
             None if self.judged is None else self.judged[index],
             None if self.row_advantages is None else self.row_advantages[index],
+            None if self.others is None else some(self.others, index),
         )
 
     def parts(self, count: int, generator: torch.Generator) -> Iterator[Experience]:
@@ -92,7 +95,11 @@ def improve(
     losses: list[float] = []
     for epoch in range(settings.epochs):
         for part in experience.parts(settings.minibatches, generator):
-            judged = policy.judge(part.sight, part.decisions, part.acted)
+            sight, common = part.sight, []
+            if part.others is not None and policy.opponents is not None:
+                sight = policy.opponents.refreshed(sight, part.others)
+                common = policy.opponents.embedding_parameters()
+            judged = policy.judge(sight, part.decisions, part.acted)
             objective = divergence = torch.zeros(())
             if policy.sizes.actions:
                 mask, decided = part.sight.mask, part.decisions.sample_log_prob
@@ -116,13 +123,18 @@ def improve(
             if how.divergence > settings.target_divergence:
                 return how
             how.epochs = epoch + 1
-            missed = (critic(part.sight, part.state) - part.targets).square()
+            missed = (critic(sight, part.state) - part.targets).square()
             value_loss = ppo.masked_mean(missed, part.judged)
             if epoch == 0:
                 losses.append(float(value_loss.detach()))
                 how.value_loss = sum(losses) / len(losses)
             loss = settings.value_weight * value_loss - objective - entropy_weight * judged.entropy
             how.gradient_norm = ppo.descend(
-                loss, optimiser, policy.actor, critic, settings.max_gradient_norm
+                loss,
+                optimiser,
+                policy.actor,
+                critic,
+                settings.max_gradient_norm,
+                common,
             )
     return how

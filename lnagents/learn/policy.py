@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 from lnagents.learn import ppo
 from lnagents.learn.algorithms import algorithm_for
 from lnagents.learn.experience import State
-from lnagents.learn.samples import Decision, Noise, Sight
-from lnagents.learn.settings import TrainSettings
+from lnagents.learn.opponent import OpponentModel
+from lnagents.learn.samples import Decision, Noise, Others, Sight
+from lnagents.learn.settings import OpponentMode, TrainSettings
 from lnagents.learn.task import Actions, Seen, TaskShape
 from lnagents.learn.team import TeamActor, TeamSizes
 from lnagents.model.errors import CheckpointError
@@ -60,10 +62,33 @@ class Policy:
         self.actor = TeamActor(self.sizes, generator)
         if self.actor.rows is not None and settings.initial_level:
             nn.init.constant_(self.actor.rows.last.bias, math.atanh(settings.initial_level))
+        self.opponents = (
+            None
+            if settings.opponent_model is OpponentMode.NONE
+            else OpponentModel(shape, settings, generator)
+        )
+        """Foresees what others do, for the actors."""
+
+    def weights(self) -> State:
+        """Of all that it decides with, by network."""
+        networks = {"actor": self.actor, "opponents": self.opponents}
+        return {name: one.state_dict() for name, one in networks.items() if one is not None}
+
+    def copied(self, weights: State) -> Policy:
+        """Another policy of the same kind with these `weights`."""
+        other = copy(self)
+        other.actor = deepcopy(self.actor)
+        other.actor.load_state_dict(weights["actor"])
+        if self.opponents is not None:
+            other.opponents = deepcopy(self.opponents)
+            other.opponents.load_state_dict(weights["opponents"])
+        return other
 
     def act(self, seen: Seen, generator: torch.Generator | None = None) -> Actions:
         """What the agents want: drawn from `generator`, or the most likely without one."""
         sight = Sight.of(seen, self.algorithm)
+        if self.opponents is not None:
+            sight = self.opponents.extended(sight, Others.of(seen))
         noise = None
         if generator is not None:
             shape = replace(self.shape, rows=sight.mask.shape[-1])

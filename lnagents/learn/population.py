@@ -8,12 +8,10 @@ of the past (Brown 1951; with networks and a reservoir, Heinrich and Silver 2016
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy, deepcopy
 from typing import Any
 
 import numpy as np
 
-from lnagents.learn.experience import State
 from lnagents.learn.policy import Policy
 from lnagents.learn.seats import Guest
 from lnagents.learn.settings import PopulationSettings
@@ -50,17 +48,11 @@ class Population:
             return
         self._offered += 1
         if len(self._members) < self._settings.size:
-            self._members.append(self._copy(policy.actor.state_dict()))
+            self._members.append(policy.copied(policy.weights()))
             return
         place = int(np.random.default_rng((seed, _STREAM)).integers(self._offered))
         if place < self._settings.size:
-            self._members[place] = self._copy(policy.actor.state_dict())
-
-    def _copy(self, state: State) -> Policy:
-        member = copy(self._like)
-        member.actor = deepcopy(self._like.actor)
-        member.actor.load_state_dict(state)
-        return member
+            self._members[place] = policy.copied(policy.weights())
 
     def guests(self, learns: SeatArray, seeds: Sequence[int]) -> Sequence[Guest]:
         """See `Cast.guests`; an environment's pool seats are all of one member."""
@@ -83,10 +75,10 @@ class Population:
         """For a checkpoint."""
         return {
             "offered": self._offered,
-            "members": [member.actor.state_dict() for member in self._members],
+            "members": [member.weights() for member in self._members],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state`."""
         self._offered = int(state["offered"])
-        self._members = [self._copy(one) for one in state["members"]]
+        self._members = [self._like.copied(one) for one in state["members"]]

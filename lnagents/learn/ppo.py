@@ -113,14 +113,18 @@ def descend(
     actor: nn.Module,
     critic: nn.Module,
     max_gradient_norm: float,
+    common: Sequence[nn.Parameter] = (),
 ) -> float:
     """One step of `optimiser`; the norm of the actor's gradient before it was clipped.
 
-    The networks are clipped apart: a critic that is far off must not silence the actor.
+    The networks are clipped apart: a critic that is far off must not silence the actor. So is what
+    they have in `common`.
     """
     optimiser.clear()
     torch.autograd.backward(loss)
     norm = nn.utils.clip_grad_norm_(actor.parameters(), max_gradient_norm)
     nn.utils.clip_grad_norm_(critic.parameters(), max_gradient_norm)
+    if common:
+        nn.utils.clip_grad_norm_(common, max_gradient_norm)
     optimiser.step()
     return float(norm)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lnagents.learn.policy import Policy
-from lnagents.learn.samples import Decision, JointState, Noise, Sight, joined, some
+from lnagents.learn.samples import Decision, JointState, Noise, Others, Sight, joined, some
 from lnagents.learn.seats import Cast, Guest, learners
 from lnagents.learn.task import Actions, SeatArray, Seen, Task, TaskShape
 
@@ -34,6 +34,8 @@ class Rollout:
     """Tensors that begin with [steps + 1, episodes, agents]: before every step, and at the end."""
     state: JointState | None
     """Likewise without agents; None if no critic sees it."""
+    others: Others | None
+    """As `sight`; None if nobody foresees others."""
     decisions: Decision
     """Tensors that begin with [steps, episodes, agents]."""
     rewards: Tensor
@@ -108,9 +110,11 @@ def side_by_side(rollouts: Sequence[Rollout]) -> Rollout:
     if not others:
         return first
     states = [one.state for one in rollouts if one.state is not None]
+    around = [one.others for one in rollouts if one.others is not None]
     return Rollout(
         sight=joined(torch.hstack, [one.sight for one in rollouts]),
         state=joined(torch.hstack, states) if states else None,
+        others=joined(torch.hstack, around) if around else None,
         decisions=joined(torch.hstack, [one.decisions for one in rollouts]),
         rewards=torch.hstack([one.rewards for one in rollouts]),
         row_rewards=None
@@ -154,6 +158,7 @@ def live(
     noise = _noise(shape, seeds[:, 1].tolist())
     sights: list[Sight] = []
     states: list[JointState] = []
+    others: list[Others] = []
     decisions: list[Decision] = []
     rewards: list[Tensor] = []
     row_rewards: list[Tensor] = []
@@ -161,10 +166,16 @@ def live(
     seen = task.reset(seeds[:, 0].tolist())
     guests, learns = _seated(shape, seen, cast, seeds[:, 1].tolist())
     over = False
-    while not over:
-        sights.append(Sight.of(seen, algorithm))
+
+    def look() -> None:
+        if policy.opponents is not None:
+            others.append(Others.of(seen))
+        sights.append(_sight(policy, seen))
         if algorithm.joint_state:
             states.append(JointState.of(seen))
+
+    while not over:
+        look()
         now = some(noise, len(rewards))
         decisions.append(_decide(policy, sights[-1], now if explores else None))
         actions = decisions[-1].actions(sights[-1].mask)
@@ -176,12 +187,11 @@ def live(
         seen, over = result.seen, result.over
         if over != (len(rewards) == shape.steps):
             raise ValueError(f"an episode of {shape.steps} steps ended after {len(rewards)}")
-    sights.append(Sight.of(seen, algorithm))
-    if algorithm.joint_state:
-        states.append(JointState.of(seen))
+    look()
     return Rollout(
         sight=joined(torch.stack, sights),
         state=joined(torch.stack, states) if states else None,
+        others=joined(torch.stack, others) if others else None,
         decisions=joined(torch.stack, decisions),
         rewards=torch.stack(rewards),
         row_rewards=torch.stack(row_rewards) if row_rewards else None,
@@ -196,12 +206,22 @@ def _noise(shape: TaskShape, seeds: Sequence[int]) -> Noise:
     return joined(lambda parts: torch.stack(parts, 1), drawn)
 
 
+def _sight(policy: Policy, seen: Seen) -> Sight:
+    """What actors see, with what is foreseen for as many environments at once as settings say."""
+    sight, model = Sight.of(seen, policy.algorithm), policy.opponents
+    if model is None:
+        return sight
+    others, groups = Others.of(seen), _groups(policy, len(sight.mask))
+    return joined(
+        torch.cat, [model.extended(some(sight, one), some(others, one)) for one in groups]
+    )
+
+
 def _decide(policy: Policy, sight: Sight, noise: Noise | None) -> Decision:
     """For as many environments at once as the settings say."""
-    count, together = len(sight.mask), policy.settings.together
-    if together is None or together >= count:
+    groups = _groups(policy, len(sight.mask))
+    if len(groups) == 1:
         return policy.decide(sight, noise)
-    groups = [slice(begin, begin + together) for begin in range(0, count, together)]
     return joined(
         torch.cat,
         [
@@ -209,6 +229,12 @@ def _decide(policy: Policy, sight: Sight, noise: Noise | None) -> Decision:
             for one in groups
         ],
     )
+
+
+def _groups(policy: Policy, count: int) -> list[slice]:
+    """Which of `count` environments are computed together."""
+    together = policy.settings.together or count
+    return [slice(begin, begin + together) for begin in range(0, count, together)]
 
 
 def _seated(
@@ -235,7 +261,7 @@ def _with_guests(own: Actions, guests: Sequence[Guest], seen: Seen, noise: Noise
         places = guest.environments()
         if not len(places):
             continue
-        sight = Sight.of(seen.taken(places), guest.policy.algorithm)
+        sight = _sight(guest.policy, seen.taken(places))
         drawn = some(noise, torch.from_numpy(places)) if guest.explores else None
         theirs = _decide(guest.policy, sight, drawn).actions(sight.mask)
         seats = guest.seats[places]

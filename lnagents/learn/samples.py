@@ -59,6 +59,29 @@ class JointState:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Others:
+    """What a model of the others looks at, and what it is to foresee; see `Seen`."""
+
+    features: Tensor
+    """[…, rows, foresight features]."""
+    moves: Tensor
+    """[…, rows, moves], the classes of the moves since the moment before; negative: not known."""
+    liquidity: Tensor
+    """[…, rows, bins], which nobody sees: for training and scores only."""
+
+    @classmethod
+    def of(cls, seen: Seen) -> Others:
+        """The part of `seen` that is about others.
+
+        Raises:
+            ValueError: it tells nothing of them.
+        """
+        if seen.foresight is None or seen.moves is None or seen.liquidity is None:
+            raise ValueError("nothing is told about other agents")
+        return cls(*map(torch.from_numpy, (seen.foresight, seen.moves, seen.liquidity)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Decision:
     """What was decided, and how likely it was."""
 
@@ -95,7 +118,7 @@ class Noise:
         return cls(rows, choice.log_().neg_())
 
 
-Samples = TypeVar("Samples", Sight, JointState, Decision, Noise)
+Samples = TypeVar("Samples", Sight, JointState, Others, Decision, Noise)
 
 
 def mapped(function: Callable[[Tensor], Tensor], samples: Samples) -> Samples:

@@ -19,6 +19,16 @@ class AdvantageScale(str, Enum):
     TEAM = "team"
 
 
+class OpponentMode(str, Enum):
+    """What agents are given of a model of the others, see `lnagents.learn.opponent`."""
+
+    NONE = "none"
+    FEATURES = "features"
+    """Its forecasts, as further features of each row."""
+    GRADIENT = "gradient"
+    """Its embedding, too, which the losses of actors and critic then train as well."""
+
+
 class Schedule(StrictModel):
     """A number that moves evenly over all iterations; in files, a plain number stays the same."""
 
@@ -107,6 +117,15 @@ class TrainSettings(StrictModel):
     min_deviation: Annotated[float, Field(gt=0.0)] = 0.03
     """Exploration never falls below this: the other agents keep changing."""
     max_deviation: Annotated[float, Field(gt=0.0)] = 1.0
+
+    opponent_model: OpponentMode = OpponentMode.NONE
+    """Whether a model of the other agents is trained alongside, and what is made of it."""
+    opponent_epochs: Annotated[int, Field(ge=1)] = 2
+    """Its passes over an iteration's experience."""
+    opponent_minibatches: Annotated[int, Field(ge=1)] = 8
+    """As `minibatches`, of these passes."""
+    opponent_learning_rate: Annotated[float, Field(gt=0.0)] = 2e-3
+    """Of these passes."""
 
     @model_validator(mode="after")
     def _deviations_in_order(self) -> TrainSettings:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lnagents.learn.experience import FloatArray
 
+MoveArray: TypeAlias = NDArray[np.int64]
 ChoiceArray: TypeAlias = NDArray[np.int64]
 SeatArray: TypeAlias = NDArray[np.bool_]
+Number = TypeVar("Number", np.float32, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,15 @@ class TaskShape:
     state_rows: int = 0
     """Most rows of the joint state, E; a state that is one vector has one row."""
     state_features: tuple[str, ...] = ()
+    foresight_features: tuple[str, ...] = ()
+    """Of every row, for a model that foresees the others: what an agent can observe of them."""
+    moves: tuple[str, ...] = ()
+    """Of every row, what others set and such a model foresees to be moved."""
+    move_sizes: tuple[float, ...] = ()
+    """Where classes of moves end, ascending, up and down alike: the largest moves down are class 0,
+    no move at all is the class in the middle."""
+    liquidity_bins: int = 0
+    """Of every row, bins in which the hidden balances of others lie."""
     actions: tuple[str, ...] = ()
     """Continuous, each from -1 to 1, for every row."""
     choices: tuple[str, ...] = ()
@@ -55,7 +66,7 @@ class TaskShape:
         for name in ("batch", "agents", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
-        for name in ("rows", "state_rows"):
+        for name in ("rows", "state_rows", "liquidity_bins"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative")
         if not self.actions and not self.choices:
@@ -87,6 +98,14 @@ class Seen:
     learns: SeatArray | None = None
     """[B, N], false where the task plays a seat itself, whatever it is told to do there; the same
     for a whole episode, in which every environment has a learner. None: all seats learn."""
+    foresight: FloatArray | None = None
+    """[B, N, R, foresight features]; None: the task tells nothing of others."""
+    moves: MoveArray | None = None
+    """[B, N, R, moves], the classes of the moves since the moment before, negative if not known;
+    agents observe them. None as for `foresight`."""
+    liquidity: FloatArray | None = None
+    """[B, N, R, liquidity bins], where the hidden balances are: shares that sum to 1, or zeros if
+    there are none. For training and scores only, actors never get it. None as for `foresight`."""
 
     def taken(self, places: NDArray[np.intp]) -> Seen:
         """The same of some environments, in this order."""
@@ -101,6 +120,12 @@ class Seen:
         """Zeros to be filled in; all rows and choices are real."""
         agents = (shape.batch, shape.agents)
         state = (shape.batch, shape.state_rows)
+
+        def others(kind: type[Number], count: int) -> NDArray[Number] | None:
+            return (
+                np.zeros((*agents, shape.rows, count), kind) if shape.foresight_features else None
+            )
+
         return cls(
             rows=np.zeros((*agents, shape.rows, len(shape.row_features)), np.float32),
             mask=np.ones((*agents, shape.rows), np.float32),
@@ -109,6 +134,9 @@ class Seen:
             state=np.zeros((*state, len(shape.state_features)), np.float32),
             state_mask=np.ones(state, np.float32),
             choice_mask=np.ones((*agents, len(shape.choices)), np.float32),
+            foresight=others(np.float32, len(shape.foresight_features)),
+            moves=others(np.int64, len(shape.moves)),
+            liquidity=others(np.float32, shape.liquidity_bins),
         )
 
 

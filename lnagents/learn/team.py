@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lnagents.learn.algorithms import Algorithm
 from lnagents.learn.networks import ChannelActor, ChannelCritic, Layer, SetEncoder, join, linear
+from lnagents.learn.opponent import forecast_names
 from lnagents.learn.row_sets import RowSets
 from lnagents.learn.samples import JointState, Sight
 from lnagents.learn.settings import TrainSettings
@@ -33,10 +34,14 @@ class TeamSizes:
 
     @classmethod
     def of(cls, shape: TaskShape, settings: TrainSettings, algorithm: Algorithm) -> TeamSizes:
-        """What an agent sees of the neighbourhood is part of what concerns it as a whole."""
+        """What an agent sees of the neighbourhood is part of what concerns it as a whole.
+
+        Raises:
+            ValueError: the task does not offer what the settings ask for.
+        """
         seen = shape.neighbour_features if algorithm.neighbours else ()
         return cls(
-            channel_features=shape.row_features,
+            channel_features=shape.row_features + forecast_names(shape, settings),
             node_features=shape.whole_features + seen,
             actions=shape.actions,
             choices=shape.choices,

@@ -10,7 +10,7 @@ import torch
 from lnagents import __version__
 from lnagents.learn.checkpoint import broken_state_refused
 from lnagents.learn.experience import State
-from lnagents.learn.settings import TrainSettings
+from lnagents.learn.settings import OpponentMode, TrainSettings
 from lnagents.learn.task import TaskShape
 from lnagents.model.errors import CheckpointError
 
@@ -19,6 +19,9 @@ VERSION = 2
 
 OBSERVATION = ("row_features", "whole_features", "neighbour_features", "actions", "choices")
 """What must be equal for an actor's weights to mean the same; it fits any number of rows."""
+
+FORESIGHT = ("foresight_features", "moves", "move_sizes", "liquidity_bins")
+"""Likewise for a model of other agents."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +102,8 @@ def refuse_other_observations(saved: TeamCheckpoint, shape: TaskShape) -> None:
         CheckpointError: names of columns are others than the checkpoint's, or every agent has
             weights of its own and there is another number of agents.
     """
-    for name in OBSERVATION:
+    foresees = saved.settings.opponent_model is not OpponentMode.NONE
+    for name in OBSERVATION + (FORESIGHT if foresees else ()):
         found, wanted = getattr(saved.shape, name), getattr(shape, name)
         if found != wanted:
             raise CheckpointError(f"the checkpoint was made with {name} {found}, not {wanted}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,14 +16,16 @@ from lnagents.learn.adam import Adam
 from lnagents.learn.checkpoint import broken_state_refused
 from lnagents.learn.credit import row_gains
 from lnagents.learn.drift import FITTED, Watch, foreseen, spaced
+from lnagents.learn.experience import State
 from lnagents.learn.improve import Experience, Improvement, improve
 from lnagents.learn.normaliser import ReturnNormaliser
+from lnagents.learn.opponent_learner import OpponentLearner
 from lnagents.learn.policy import Policy
 from lnagents.learn.population import Population
 from lnagents.learn.rollout import Rollout, collect
-from lnagents.learn.samples import mapped, some
+from lnagents.learn.samples import Others, mapped, some
 from lnagents.learn.seats import Cast, Together
-from lnagents.learn.settings import AdvantageScale, TrainSettings
+from lnagents.learn.settings import AdvantageScale, OpponentMode, TrainSettings
 from lnagents.learn.slowing import draw_back, keep_within, taken, turn
 from lnagents.learn.task import Task, TaskShape
 from lnagents.learn.team import TeamCritic
@@ -76,6 +78,9 @@ class TrainReport:
     """Likewise."""
     measures: Mapping[str, float]
     """What the task measured."""
+    opponents: Mapping[str, float] = field(default_factory=dict)
+    """How well others were foreseen before this was learned from, and by naive forecasts, see
+    `OpponentLearner.score`; empty without a model of them."""
 
 
 class _Moved(NamedTuple):
@@ -124,6 +129,11 @@ class Trainer:
         self.policy = Policy(task.shape, settings, generator)
         self._critic = TeamCritic(self.policy.sizes, task.shape, self.policy.algorithm, generator)
         parameters = [*self.policy.actor.parameters(), *self._critic.parameters()]
+        self._opponents = None
+        if self.policy.opponents is not None:
+            self._opponents = OpponentLearner(self.policy.opponents, task.shape, settings)
+            if settings.opponent_model is OpponentMode.GRADIENT:
+                parameters += self.policy.opponents.embedding_parameters()
         self._optimiser = Adam(parameters, settings.learning_rate.start)
         self._normaliser = ReturnNormaliser()
         self._watch = Watch()
@@ -160,7 +170,9 @@ class Trainer:
         else:
             rollout = self._collector(self.policy, seeds[0], episodes)
         collected = time.process_time()
+        scores = self._scores(rollout)
         how, moved = self._learn(rollout, torch.Generator().manual_seed(seeds[1]))
+        self._learn_of_others(rollout)
         self.iteration += 1
         shape = self.task.shape
         steps = shape.steps * shape.batch * self.settings.episodes
@@ -184,6 +196,7 @@ class Trainer:
             drift=moved.drift,
             value_shift=moved.value_shift,
             gradient_norm=how.gradient_norm,
+            opponents=scores,
         )
 
     def _learn(self, rollout: Rollout, generator: torch.Generator) -> tuple[Improvement, _Moved]:
@@ -219,6 +232,7 @@ class Trainer:
             acted=acted,
             judged=learns,
             row_advantages=self._row_advantages(rollout, gains),
+            others=self._trained_by_actors(rollout),
         )
         actor = self.policy.actor
         before, behaved = taken(actor), self._watch.begin(self.policy, experience.sight)
@@ -265,6 +279,22 @@ class Trainer:
             mask = mask * rollout.counted.unsqueeze(-1)
         return _flat(ppo.standardised(mixed, places, mask).float())
 
+    def _trained_by_actors(self, rollout: Rollout) -> Others | None:
+        gradient = self.settings.opponent_model is OpponentMode.GRADIENT
+        return mapped(_of_steps, rollout.others) if gradient and rollout.others else None
+
+    def _scores(self, rollout: Rollout) -> dict[str, float]:
+        if self._opponents is None or rollout.others is None:
+            return {}
+        return self._opponents.score(rollout.sight, rollout.others)
+
+    def _learn_of_others(self, rollout: Rollout) -> None:
+        if self._opponents is not None and rollout.others is not None:
+            # A stream of its own: without a model everything else is drawn as it is with one.
+            seed = np.random.SeedSequence((self.seed, self.iteration, 1)).generate_state(1).item()
+            generator = torch.Generator().manual_seed(seed)
+            self._opponents.learn(rollout.sight, rollout.others, generator)
+
     def _values(self, rollout: Rollout) -> Tensor:
         """[steps + 1, episodes, agents], what the critic expects, in the rewards' unit."""
         rewards = self.policy.algorithm.credit(rollout.rewards.double())
@@ -300,20 +330,18 @@ class Trainer:
 
     def save(self) -> bytes:
         """A checkpoint from which `load` continues bit for bit."""
-        return team_checkpoint.pack(
-            self.task.shape,
-            self.settings,
-            self.seed,
-            {
-                "iteration": self.iteration,
-                "actor": self.policy.actor.state_dict(),
-                "critic": self._critic.state_dict(),
-                "optimiser": self._optimiser.state(),
-                "normaliser": asdict(self._normaliser),
-                "watch": self._watch.state(),
-                "population": None if self._population is None else self._population.state(),
-            },
-        )
+        state: State = {
+            "iteration": self.iteration,
+            "actor": self.policy.actor.state_dict(),
+            "critic": self._critic.state_dict(),
+            "optimiser": self._optimiser.state(),
+            "normaliser": asdict(self._normaliser),
+            "watch": self._watch.state(),
+            "population": None if self._population is None else self._population.state(),
+        }
+        if self._opponents is not None:
+            state["opponents"] = self._opponents.state()
+        return team_checkpoint.pack(self.task.shape, self.settings, self.seed, state)
 
     def load(self, data: bytes) -> None:
         """Continue where `save` was called; on an error do not use the trainer any more.
@@ -332,6 +360,8 @@ class Trainer:
             self._watch.restore(state["watch"])
             if self._population is not None:
                 self._population.restore(state["population"])
+            if self._opponents is not None:
+                self._opponents.restore(state["opponents"])
             self.iteration = int(state["iteration"])
             self.seed = saved.seed
 
@@ -347,6 +377,8 @@ def load_policy(data: bytes, shape: TaskShape) -> Policy:
     policy = Policy(shape, saved.settings, torch.Generator())
     with broken_state_refused():
         policy.actor.load_state_dict(saved.state["actor"])
+        if policy.opponents is not None:
+            policy.opponents.load_state_dict(saved.state["opponents"]["model"])
     return policy
 
 

@@ -14,7 +14,9 @@ import yaml
 
 from lnagents.env.arrays import ActionArrays
 from lnagents.env.neighbourhood import NEIGHBOUR_FEATURES
+from lnagents.env.peers import LIQUIDITY_BINS, PEER_FEATURES, UNKNOWN, PeerMemory
 from lnagents.env.truth import truth_array
+from lnagents.env.twin_peers import fill_liquidity, fill_peer_rows
 from lnagents.evaluate.executors import Processes
 from lnagents.evaluate.rollouts import SpreadRollouts
 from lnagents.evaluate.train_run import (
@@ -131,6 +133,51 @@ def test_the_joint_state_is_the_truth() -> None:
     assert straight.any()
 
 
+def test_others_are_told_about_if_they_are_to_be_foreseen() -> None:
+    assert config().make_task().reset([5, 6]).foresight is None
+    task = config(train={"opponent_model": "features"}).make_task()
+    random = np.random.default_rng(1)
+    seen, memory = task.reset([5, 6]), PeerMemory()
+    for _ in range(4):
+        peers = np.zeros((*seen.mask.shape, len(PEER_FEATURES)), np.float32)
+        hidden = np.zeros((*seen.mask.shape, LIQUIDITY_BINS), np.float32)
+        for place, world in enumerate(task._twins):
+            fill_peer_rows(world, peers[place])
+            fill_liquidity(world, hidden[place])
+        expected = memory.look(seen.rows, peers)
+        np.testing.assert_array_equal(seen.foresight, expected.features)
+        np.testing.assert_array_equal(seen.moves, expected.moves)
+        np.testing.assert_array_equal(seen.liquidity, hidden)
+        fees = random.uniform(-1, 1, (*seen.mask.shape, 3)).astype(np.float32)
+        seen = task.step(Actions(fees, np.zeros((2, 7), np.int64))).seen
+    assert bool((expected.moves != UNKNOWN).any())
+    assert hidden.any()
+    again = task.reset([5, 6])
+    np.testing.assert_array_equal(again.moves, UNKNOWN)
+
+
+@pytest.mark.parametrize("mode", ["features", "gradient"])
+def test_a_resumed_run_foresees_the_same(tmp_path: Path, mode: str) -> None:
+    chosen = config(train={"opponent_model": mode})
+    folders = [tmp_path / "whole", tmp_path / "parts"]
+    for folder in folders:
+        begin(chosen, folder)
+    train(Trainer(chosen.make_task(), chosen.train, chosen.seed), folders[0])
+    reports: list[TrainReport] = []
+    train(
+        Trainer(chosen.make_task(), chosen.train, chosen.seed),
+        folders[1],
+        stopped=lambda: len(reports) == 2,
+        progress=reports.append,
+    )
+    again = read_config(folders[1] / "config.yaml")
+    train(Trainer(again.make_task(), again.train, again.seed), folders[1])
+    logs = [[timeless(line) for line in read_log(folder)] for folder in folders]
+    assert logs[0] == logs[1]
+    assert all("liquidity/log_likelihood/model" in line["opponents"] for line in logs[0])
+    assert (folders[0] / CHECKPOINT).read_bytes() == (folders[1] / CHECKPOINT).read_bytes()
+
+
 def test_the_joint_state_is_not_told_to_who_has_no_use_for_it() -> None:
     assert config().make_task().reset([1, 2]).state.size == 0
 
@@ -201,6 +248,8 @@ def test_a_folder_is_never_overwritten(tmp_path: Path) -> None:
         ("train", {"hiden": 8}, "some.yaml: train: hiden: unknown key"),
         ("train", {"algorithm": "dqn"}, "some.yaml: train: algorithm: "),
         ("train", {"entropy": -1}, "some.yaml: train: entropy.start: "),
+        ("train", {"opponent_model": "dream"}, "some.yaml: train: opponent_model: "),
+        ("train", {"opponent_epochs": 0}, "some.yaml: train: opponent_epochs: "),
         ("train", {"min_deviation": 0.9}, "initial_deviation: not between"),
         ("task", {"network": "x"}, "some.yaml: task.network: unknown key"),
         ("task", {"reward": {"mod": 1}}, "some.yaml: task.reward.mod: unknown key"),

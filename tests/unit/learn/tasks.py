@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ class MatchTask:
 
     def _draw(self) -> Seen:
         drawn = [self._draw_one(random) for random in self._randoms]
-        names = [one.name for one in fields(Seen) if one.name != "learns"]
+        names = [one.name for one in fields(Seen) if getattr(drawn[0], one.name) is not None]
         return Seen(
             **{name: np.concatenate([getattr(one, name) for one in drawn]) for name in names}
         )
@@ -100,3 +101,59 @@ class MatchTask:
 
     def close(self) -> None:
         pass
+
+
+class GuessTask(MatchTask):
+    """The same with something to foresee: a hint says how a rate moves next, in 4 of 5 cases.
+
+    There are 5 classes of moves; the hidden liquidity lies where the row's wanted action does. All
+    that is drawn for it is drawn apart, so everything else is as in a `MatchTask` of the same seed.
+    """
+
+    CERTAIN = 0.8
+    CLASSES = 5
+    BINS = 4
+
+    def __init__(self, batch: int = 8, agents: int = 3, steps: int = 5, **given: Any) -> None:
+        super().__init__(batch, agents, steps, **given)
+        self.shape = replace(
+            self.shape,
+            foresight_features=(*(f"hint {place}" for place in range(self.CLASSES)), "noise"),
+            moves=("rate",),
+            move_sizes=(0.1,),
+            liquidity_bins=self.BINS,
+        )
+        self._hints: NDArray[np.int64] | None = None
+
+    def reset(self, seeds: Sequence[int]) -> Seen:
+        self._guesses = [np.random.default_rng((seed, 1)) for seed in seeds]
+        self._hints = None
+        return super().reset(seeds)
+
+    def _draw(self) -> Seen:
+        seen, before = super()._draw(), self._hints
+        shape = (1, *seen.mask.shape[1:])
+        each = [
+            (
+                random.integers(0, self.CLASSES, shape),
+                random.normal(size=shape),
+                random.random(shape) < self.CERTAIN,
+                random.integers(1, self.CLASSES, shape),
+            )
+            for random in self._guesses
+        ]
+        hint, noise, certain, other = (np.concatenate(one) for one in zip(*each, strict=True))
+        self._hints = hint
+        moves = np.full_like(hint, -1)
+        if before is not None:
+            moves = np.where(certain, before, (before + other) % self.CLASSES)
+        place = np.clip((seen.rows[..., 0] + 1.0) / 2.0 * self.BINS, 0, self.BINS - 1)
+        liquidity = np.eye(self.BINS, dtype=np.float32)[place.astype(np.int64)]
+        features = np.concatenate((np.eye(self.CLASSES)[hint], noise[..., None]), -1)
+        real = seen.mask[..., None] > 0.0
+        return replace(
+            seen,
+            foresight=np.where(real, features, self._garbage).astype(np.float32),
+            moves=np.where(real, moves[..., None], 0),
+            liquidity=liquidity,
+        )
