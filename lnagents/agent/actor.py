@@ -240,9 +240,10 @@ class LearningActor:
             self._learner = OnlineLearner(config, section.seed)
             return
         team = read_team(section.checkpoint)
-        self._observe = TeamSight(team).observe
+        self._observe = TeamSight(team, section.agent).observe
         config = replace(
             config,
+            channel_features=team.sizes.channel_features,
             node_features=team.sizes.node_features,
             hidden=team.sizes.hidden,
             # With real money a trained actor explores no wider than a fresh one begins.

@@ -24,10 +24,18 @@ from lnagents.env.encoding import (
 )
 from lnagents.env.fees import FeeBounds, decode
 from lnagents.env.neighbourhood import NEIGHBOUR_FEATURES, Neighbourhood
+from lnagents.env.peers import (
+    FORESIGHT_FEATURES,
+    LIQUIDITY_BINS,
+    MOVE_SIZES,
+    MOVES,
+    NodeMemory,
+)
 from lnagents.model.errors import CheckpointError
 from lnagents.model.view import NodeDecision, NodeView
 
 if TYPE_CHECKING:
+    from lnagents.learn.opponent import SingleForesight
     from lnagents.learn.policy import Policy
 
 
@@ -47,6 +55,10 @@ def load_team(data: bytes) -> Policy:
         neighbour_features=NEIGHBOUR_FEATURES,
         actions=ACTION_NAMES,
         choices=(),
+        foresight_features=FORESIGHT_FEATURES,
+        moves=MOVES,
+        move_sizes=MOVE_SIZES,
+        liquidity_bins=LIQUIDITY_BINS,
     )
     return load_policy(data, shape)
 
@@ -70,15 +82,38 @@ def read_team(path: Path) -> Policy:
 class TeamSight:
     """What an agent of a team sees, round after round."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, agent: int = 0) -> None:
+        """What `agent` sees, if each has a model of the others of its own.
+
+        Raises:
+            CheckpointError: the team has no such agent.
+        """
         self._around = Neighbourhood() if policy.algorithm.neighbours else None
+        self._foresight: SingleForesight | None = None
+        self._memory = NodeMemory()
+        if policy.opponents is not None:
+            from lnagents.learn.opponent import SingleForesight
+
+            self._foresight = SingleForesight(policy.opponents, agent)
 
     def observe(self, view: NodeView) -> Observation:
         """The arrays of `view` as the team's actors take them; once a round."""
         seen = encode(view)
+        foreseen = self._with_forecasts(view, seen)
         if self._around is None:
+            return foreseen
+        return replace(foreseen, node=np.concatenate((seen.node, self._around.look(seen))))
+
+    def _with_forecasts(self, view: NodeView, seen: Observation) -> Observation:
+        if self._foresight is None:
             return seen
-        return replace(seen, node=np.concatenate((seen.node, self._around.look(seen))))
+        import torch
+
+        features = self._memory.look(view, seen).features
+        forecasts = self._foresight.columns(
+            *(torch.from_numpy(one) for one in (seen.channels, features, seen.node))
+        )
+        return replace(seen, channels=np.concatenate((seen.channels, forecasts.numpy()), -1))
 
 
 class TrainedActor:
@@ -98,7 +133,7 @@ class TrainedActor:
         from lnagents.learn.single import SingleActor
 
         self._actor = SingleActor(policy, agent)
-        self._sight = TeamSight(policy)
+        self._sight = TeamSight(policy, agent)
         self._bounds = bounds or FeeBounds()
 
     def act(self, view: NodeView) -> NodeDecision:

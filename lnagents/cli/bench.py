@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from lnagents.cli.bench_learn import learn
+from lnagents.cli.bench_opponent import opponent
 from lnagents.cli.bench_shift import shift
 from lnagents.cli.output import JsonOption, console, error_console, print_json, run
 from lnagents.model.errors import InputError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure this machine, and the learners.", no_args_is_help=True)
 app.command()(learn)
 app.command()(shift)
+app.command()(opponent)
 
 
 @app.command()

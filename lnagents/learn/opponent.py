@@ -21,10 +21,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lnagents.learn.networks import Layer, RowSets, SetEncoder, StackedLinear, join, linear
+from lnagents.learn.networks import (
+    LEAST_ROWS,
+    Layer,
+    RowSets,
+    SetEncoder,
+    StackedLinear,
+    join,
+    linear,
+)
 from lnagents.learn.samples import Others, Sight
 from lnagents.learn.settings import OpponentMode, TrainSettings
 from lnagents.learn.task import TaskShape
+from lnagents.model.errors import CheckpointError
 
 
 def forecast_names(shape: TaskShape, settings: TrainSettings) -> tuple[str, ...]:
@@ -79,6 +88,7 @@ class OpponentModel(nn.Module):
     ) -> None:
         """A fresh model for the rows of `shape`."""
         super().__init__()
+        self._shape, self._settings = shape, settings
         hidden = settings.hidden
         copies = 0 if settings.shared else shape.agents
         self._gradient = settings.opponent_model is OpponentMode.GRADIENT
@@ -95,6 +105,22 @@ class OpponentModel(nn.Module):
         self._whole = len(shape.whole_features)
         bins = shape.liquidity_bins
         self._shares = (torch.arange(bins) + 0.5) / bins
+
+    def single(self, agent: int) -> OpponentModel:
+        """The model of one agent, for itself alone.
+
+        Raises:
+            CheckpointError: every agent has a model of its own, and there is no such agent.
+        """
+        state = self.state_dict()
+        if self._agents_first:
+            if not 0 <= agent < self._shape.agents:
+                raise CheckpointError(f"the team has {self._shape.agents} agents, none is {agent}")
+            state = {name: one[agent] for name, one in state.items()}
+        settings = self._settings.model_copy(update={"shared": True})
+        model = OpponentModel(self._shape, settings, torch.Generator())
+        model.load_state_dict(state)
+        return model
 
     def embedding_parameters(self) -> list[nn.Parameter]:
         """What leads to the embedding."""
@@ -158,6 +184,37 @@ class OpponentModel(nn.Module):
         )
         mean = (liquidity * self._shares).sum(-1, keepdim=True)
         return torch.cat((by_move.flatten(-2), mean, liquidity[..., :1]), -1)
+
+
+class SingleForesight:
+    """The model as one agent runs it on its own: the same numbers as among many."""
+
+    def __init__(self, model: OpponentModel, agent: int = 0) -> None:
+        """Copies the weights; those of `agent`, if each has a model of its own.
+
+        Raises:
+            CheckpointError: there is no such agent.
+        """
+        self._model = model.single(agent)
+
+    def columns(self, rows: Tensor, features: Tensor, whole: Tensor) -> Tensor:
+        """[rows, columns of `forecast_names`].
+
+        Args:
+            rows: [rows, row features].
+            features: [rows, foresight features].
+            whole: [whole features]; more may follow.
+        """
+        # See `lnagents.learn.networks.alone` for why there are several of one.
+        rows, features, whole = (
+            one.expand(LEAST_ROWS, 1, *one.shape) for one in (rows, features, whole)
+        )
+        mask = rows.new_ones(rows.shape[:-1])
+        nothing = rows.new_zeros(LEAST_ROWS, 1, 0)
+        sight = self._model.extended(
+            Sight(rows, mask, whole, nothing), Others(features, nothing, nothing)
+        )
+        return sight.rows[0, 0, :, rows.shape[-1] :]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -28,10 +28,20 @@ from lnagents.env.neighbourhood import (  # noqa: E402
     with_changes,
 )
 from lnagents.env.payments import RandomDemand  # noqa: E402
+from lnagents.env.peers import (  # noqa: E402
+    FORESIGHT_FEATURES,
+    LIQUIDITY_BINS,
+    MOVE_SIZES,
+    MOVES,
+    PEER_FEATURES,
+    PeerMemory,
+)
+from lnagents.env.twin_peers import fill_peer_rows  # noqa: E402
+from lnagents.env.twin_world import TwinWorld  # noqa: E402
 from lnagents.learn import team_checkpoint  # noqa: E402
 from lnagents.learn.algorithms import AlgorithmName  # noqa: E402
 from lnagents.learn.policy import Policy  # noqa: E402
-from lnagents.learn.settings import TrainSettings  # noqa: E402
+from lnagents.learn.settings import OpponentMode, TrainSettings  # noqa: E402
 from lnagents.learn.task import Seen, TaskShape  # noqa: E402
 from lnagents.learn.trainer import load_policy  # noqa: E402
 from lnagents.model.errors import CheckpointError  # noqa: E402
@@ -56,32 +66,51 @@ def shape(**changes: Any) -> TaskShape:
         "state_rows": 3,
         "state_features": ("some",),
         "actions": ACTION_NAMES,
+        "foresight_features": FORESIGHT_FEATURES,
+        "moves": MOVES,
+        "move_sizes": MOVE_SIZES,
+        "liquidity_bins": LIQUIDITY_BINS,
     }
     return TaskShape(**whole | changes)
 
 
-def checkpoint(algorithm: AlgorithmName, *, shared: bool = True, **changes: Any) -> bytes:
+def checkpoint(
+    algorithm: AlgorithmName,
+    *,
+    shared: bool = True,
+    mode: OpponentMode = OpponentMode.NONE,
+    **changes: Any,
+) -> bytes:
     """Of a team with an opinion: a fresh actor changes nothing."""
-    settings = TrainSettings(algorithm=algorithm, shared=shared, hidden=32)
+    settings = TrainSettings(algorithm=algorithm, shared=shared, hidden=32, opponent_model=mode)
     generator = torch.Generator().manual_seed(5)
     policy = Policy(shape(**changes), settings, generator)
     for weights in policy.actor.parameters():
         weights.data += 0.3 * torch.randn(weights.shape, generator=generator)
-    state = {"actor": policy.actor.state_dict()}
+    state: dict[str, Any] = {"actor": policy.actor.state_dict()}
+    if policy.opponents is not None:
+        for weights in policy.opponents.parameters():
+            weights.data += 0.3 * torch.randn(weights.shape, generator=generator)
+        state["opponents"] = {"model": policy.opponents.state_dict()}
     return team_checkpoint.pack(policy.shape, settings, 5, state)
 
 
 class Arrays:
     """The team as it acts in training: all agents at once."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, world: TwinWorld) -> None:
         self._policy = policy
+        self._world = world
+        self._memory = PeerMemory()
         self._before: Any = None
 
     def act(self, arrays: RoundArrays) -> ActionArrays:
         mask = arrays.channel_mask.astype(np.float32)
         levels = neighbourhood(arrays.channels, mask)
         around, self._before = with_changes(levels, self._before), levels
+        peers = np.zeros((*mask.shape, len(PEER_FEATURES)), np.float32)
+        fill_peer_rows(self._world, peers)
+        known = self._memory.look(arrays.channels, peers)
         seen = Seen(
             rows=arrays.channels[None],
             mask=mask[None],
@@ -90,19 +119,31 @@ class Arrays:
             state=np.zeros((1, 3, 1), np.float32),
             state_mask=np.ones((1, 3), np.float32),
             choice_mask=np.ones((1, AGENTS, 0), np.float32),
+            foresight=known.features[None],
+            moves=known.moves[None],
+            liquidity=np.zeros((1, *mask.shape, LIQUIDITY_BINS), np.float32),
         )
         return ActionArrays(self._policy.act(seen).rows[0])
 
 
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("algorithm", list(AlgorithmName))
-def test_views_and_arrays_bring_the_same_to_the_bit(algorithm: AlgorithmName, shared: bool) -> None:
+@pytest.mark.parametrize(
+    ("algorithm", "mode"),
+    [
+        *((one, OpponentMode.NONE) for one in AlgorithmName),
+        (AlgorithmName.IPPO, OpponentMode.FEATURES),
+        (AlgorithmName.MEAN_FIELD, OpponentMode.GRADIENT),
+    ],
+)
+def test_views_and_arrays_bring_the_same_to_the_bit(
+    algorithm: AlgorithmName, mode: OpponentMode, shared: bool
+) -> None:
     torch.set_num_threads(1)
-    data = checkpoint(algorithm, shared=shared)
+    data = checkpoint(algorithm, shared=shared, mode=mode)
     worlds = [small_world() for _ in range(2)]
     rounds = worlds[0].rounds(BOUNDS)
     most = worlds[0].max_channels
-    team = Arrays(load_policy(data, shape(rows=most)))
+    team = Arrays(load_policy(data, shape(rows=most)), worlds[0])
     policy = load_team(data)
     actors = {
         key: TrainedActor(policy, place, BOUNDS)
