@@ -46,13 +46,15 @@ def opponent(
     amount passes them. The networks are none that were trained on; intervals are over networks.
     Naive forecasts are fitted to the very outcomes that are scored, the model is not.
     """
+    from lnagents.env.heuristics import HEURISTICS
     from lnagents.evaluate.bench_opponent import RULES, bench_opponent, read_checkpoint
     from lnagents.evaluate.experiment.families import ScaleFree
-    from lnagents.evaluate.opponents import KINDS
+    from lnagents.evaluate.opponents import AS_FOUND, SAME
 
+    known = (SAME, AS_FOUND, *HEURISTICS)
     for rule in rules or ():
-        if rule not in KINDS:
-            raise InputError("--rule", f"{rule!r} is none of {', '.join(KINDS)}")
+        if rule not in known:
+            raise InputError("--rule", f"{rule!r} is none of {', '.join(known)}")
     if agents > nodes:
         raise InputError("--agents", f"{agents} is more than the networks' {nodes} nodes")
     family = ScaleFree(
@@ -76,16 +78,17 @@ def opponent(
 
 def _show(result: Sequence[Comparison]) -> None:
     table = Table(box=None, pad_edge=False)
-    for title in ("others", "foreseen", "measure", "model", "best naive", "better by"):
-        left = title in ("others", "foreseen", "measure")
-        table.add_column(title, justify="left" if left else "right")
+    for title in ("others", "foreseen", "measure"):
+        table.add_column(title, no_wrap=True)
+    for title in ("model", "best naive", "better by"):
+        table.add_column(title, justify="right")
     for one in result:
         naive = one.best_naive
         table.add_row(
             one.rule,
             one.prediction,
-            one.measure,
-            _span(one.model),
+            "nats" if one.measure == "log_likelihood" else "Brier",
+            f"{one.model.value:.3f}",
             f"{one.naive[naive].value:.3f} {naive}",
             _span(one.gain[naive]),
         )

@@ -97,7 +97,7 @@ def bench_opponent(
     Args:
         checkpoint: of a team that was trained with a model of others.
         family: from which networks are drawn; `split` says which of them.
-        rules: who sits on the other seats, see `lnagents.evaluate.opponents.KINDS`.
+        rules: who sits on the other seats, see `lnagents.evaluate.opponents.OpponentSpec`.
         networks: how many runs, at least two.
         rounds: of each.
         split: `HELD_OUT` unless the training itself is looked at.
