@@ -29,8 +29,8 @@ class Part:
     environments: range
     seeds: SeedArray
     """[environments, 2], see `lnagents.learn.rollout.episode_seeds`."""
-    actors: dict[str, Any]
-    """Their weights, arrays by name."""
+    weights: dict[str, dict[str, Any]]
+    """Of the policy, see `Policy.weights`; as arrays."""
 
 
 class SpreadRollouts:
@@ -55,10 +55,13 @@ class SpreadRollouts:
         """As `lnagents.learn.rollout.collect` does."""
         from lnagents.learn.rollout import episode_seeds, side_by_side
 
-        actors = {name: one.numpy() for name, one in policy.actor.state_dict().items()}
+        weights = {
+            network: {name: one.numpy() for name, one in state.items()}
+            for network, state in policy.weights().items()
+        }
         seeds = [episode_seeds(seed, episodes, group) for group in self._groups]
         parts = [
-            Part(self._config, group, seeds[place][episode], actors)
+            Part(self._config, group, seeds[place][episode], weights)
             for episode in range(episodes)
             for place, group in enumerate(self._groups)
         ]
@@ -75,8 +78,11 @@ def live_part(part: Part) -> bytes:
 
     torch.set_num_threads(part.config.threads)
     task = _task(part.config, part.environments)
-    policy = Policy(task.shape, part.config.train, torch.Generator())
-    policy.actor.load_state_dict({name: torch.from_numpy(one) for name, one in part.actors.items()})
+    weights = {
+        network: {name: torch.from_numpy(one) for name, one in state.items()}
+        for network, state in part.weights.items()
+    }
+    policy = Policy(task.shape, part.config.train, torch.Generator()).copied(weights)
     return pickle.dumps(live(task, policy, part.seeds))
 
 

@@ -106,15 +106,17 @@ def test_environments_of_one_task_may_as_well_be_those_of_several() -> None:
     assert torch.equal(whole.rewards, apart.rewards)
 
 
-def test_rollouts_in_other_processes_are_the_same() -> None:
-    chosen = config(task={"environments": 3}, train={"together": 2, "episodes": 2})
+@pytest.mark.parametrize("mode", ["none", "gradient"])
+def test_rollouts_in_other_processes_are_the_same(mode: str) -> None:
+    train = {"together": 2, "episodes": 2, "opponent_model": mode}
+    chosen = config(task={"environments": 3}, train=train)
     spread = SpreadRollouts(chosen, Processes(2))
     assert spread.parts == 4
-    reports = [
-        Trainer(chosen.make_task(), chosen.train, 1, collector=collector).iterate()
-        for collector in (None, spread)
-    ]
-    assert timeless(asdict(reports[0])) == timeless(asdict(reports[1]))
+    reports = []
+    for collector in (None, spread):
+        trainer = Trainer(chosen.make_task(), chosen.train, 1, collector=collector)
+        reports.append([timeless(asdict(trainer.iterate())) for _ in range(2)])
+    assert reports[0] == reports[1]
 
 
 def test_the_joint_state_is_the_truth() -> None:
