@@ -22,14 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lnagents.learn.networks import (
-    LEAST_ROWS,
     Layer,
-    RowSets,
     SetEncoder,
     StackedLinear,
     join,
     linear,
 )
+from lnagents.learn.row_sets import LEAST_ROWS, RowSets
 from lnagents.learn.samples import Others, Sight
 from lnagents.learn.settings import OpponentMode, TrainSettings
 from lnagents.learn.task import TaskShape
@@ -134,9 +133,11 @@ class OpponentModel(nn.Module):
             rows, whole, mask = (one.transpose(0, 1) for one in (rows, whole, mask))
             embedded, context = self.encoder(rows, whole, mask)
             return functional.relu(join(self.both, embedded, context)).transpose(0, 1)
-        sets = RowSets.of(rows.flatten(0, -3), mask.flatten(0, -2))
+        sets = RowSets.of(rows, mask)
         embedded, context = self.encoder.of_sets(sets, whole.flatten(0, -2))
-        joined = functional.relu(join(self.both, embedded, context, sets.owner))
+        own = functional.linear(embedded, self.both.weight[:, : self._hidden])
+        common = functional.linear(context, self.both.weight[:, self._hidden :], self.both.bias)
+        joined = functional.relu(own + common.index_select(0, sets.owner))
         return sets.fill(joined).reshape(*mask.shape, self._hidden)
 
     def forward(self, sight: Sight, others: Others) -> Foreseen:

@@ -137,6 +137,11 @@ class RowSets:
         """[rows of all sets, features], what is not padding of [..., sets, rows, features]."""
         return padded.flatten(0, -2).index_select(0, self.layout.place)
 
+    @property
+    def owner(self) -> Tensor:
+        """[rows of all sets], to which set each belongs."""
+        return self.layout.place.div(max(1, self.layout.padded), rounding_mode="floor")
+
     def fill(self, values: Tensor) -> Tensor:
         """[sets, rows, …] with zeros for padding, from one of `values` for each row."""
         sets, padded = len(self.layout.order), self.layout.padded
@@ -151,7 +156,7 @@ class RowSets:
             [rows of all sets, outputs], and for each set, [sets, 2 * outputs], mean and maximum of
             its rows, zeros if it has none. Rows that share a maximum all get its gradient.
         """
-        embedded, pooled = _Encode.apply(self, *first, *second)
+        embedded, pooled = _Encode.apply(self, self.values, *first, *second)
         return embedded, pooled.index_select(0, self.layout.back)
 
     def decode(self, embedded: Tensor, common: Tensor, weight: Tensor, last: Affine) -> Tensor:
@@ -182,9 +187,15 @@ class Affine(NamedTuple):
 class _Encode(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, sets: RowSets, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
+        ctx: Any,
+        sets: RowSets,
+        values: Tensor,
+        weight1: Tensor,
+        bias1: Tensor,
+        weight2: Tensor,
+        bias2: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        values, width = sets.values, len(bias2)
+        width = len(bias2)
         first = values.new_empty(len(values), len(bias1))
         second = values.new_empty(len(values), width)
         pooled = values.new_zeros(len(sets.layout.order), 2 * width)
@@ -208,6 +219,8 @@ class _Encode(torch.autograd.Function):
         of_weight1, of_weight2 = torch.zeros_like(weight1), torch.zeros_like(weight2)
         of_bias1, of_bias2 = weight1.new_zeros(len(weight1)), weight2.new_zeros(width)
         of_rows, of_pooled = gradients
+        # Rows are data, unless a model of the others made some of their columns.
+        of_values = torch.empty_like(ctx.sets.values) if ctx.needs_input_grad[1] else None
         if of_pooled is None:
             of_pooled = torch.zeros_like(pooled)
         for block in ctx.sets.layout.blocks:
@@ -227,7 +240,9 @@ class _Encode(torch.autograd.Function):
             moved = _passed(moved @ weight2, one)
             of_weight1.addmm_(moved.t(), ctx.sets.values[block.rows])
             of_bias1 += moved.sum(0)
-        return None, of_weight1, of_bias1, of_weight2, of_bias2
+            if of_values is not None:
+                torch.mm(moved, weight1, out=of_values[block.rows])
+        return None, of_values, of_weight1, of_bias1, of_weight2, of_bias2
 
 
 class _Decode(torch.autograd.Function):

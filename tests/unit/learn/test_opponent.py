@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lnagents.learn import opponent_scores
 from lnagents.learn.algorithms import AlgorithmName
+from lnagents.learn.networks import SetEncoder
 from lnagents.learn.opponent import move_values
 from lnagents.learn.opponent_scores import (
     CAPACITY,
@@ -34,6 +35,7 @@ from lnagents.learn.opponent_scores import (
 )
 from lnagents.learn.policy import Policy
 from lnagents.learn.rollout import collect, episode_seeds, live, side_by_side
+from lnagents.learn.row_sets import RowSets
 from lnagents.learn.samples import Others, Sight, mapped
 from lnagents.learn.settings import OpponentMode, TrainSettings
 from lnagents.learn.task import Seen
@@ -362,3 +364,26 @@ def test_scores_are_named_by_prediction_measure_and_forecaster() -> None:
     }
     assert all(math.isfinite(one) for one in names.values())
     assert opponent_scores.MODEL == "model"
+
+
+def test_rows_that_are_computed_get_their_gradient() -> None:
+    """By the encoder without padding as by the padded one."""
+    generator = torch.Generator().manual_seed(1)
+    encoder = SetEncoder(3, 2, 8, generator)
+    whole = torch.randn(4, 2, generator=generator)
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 0, 1]]).float()
+    found = []
+    for dense in (True, False):
+        rows = torch.randn(4, 3, 3, generator=torch.Generator().manual_seed(2))
+        rows.requires_grad_()
+        if dense:
+            embedded, context = encoder(rows, whole, mask)
+        else:
+            sets = RowSets.of(rows, mask)
+            embedded, context = encoder.of_sets(sets, whole)
+            embedded = sets.fill(embedded)
+        torch.autograd.backward((embedded * mask.unsqueeze(-1)).square().sum() + context.sum())
+        assert rows.grad is not None
+        found.append(rows.grad * mask.unsqueeze(-1))
+    torch.testing.assert_close(found[0], found[1])
+    assert found[0].abs().sum() > 0.0
