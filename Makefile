@@ -6,6 +6,7 @@
 #   make lint     ruff and mypy
 #   make stubs    Python stubs, after a change of a .proto file
 #   make lock     requirements.lock, after a change of the dependencies in pyproject.toml
+#   make bench-env  BenchMARL in an environment of its own (bench/.venv), for `lnagents bench train`
 #   make clean    removes all that the above made here; programs stay in ~/.cache/lnagents
 
 ARGS ?=
@@ -16,7 +17,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo .venv-uv/bin
 PACKAGE_INPUTS := pyproject.toml hatch_build.py $(wildcard protos/*/*.proto)
 
 .DELETE_ON_ERROR:
-.PHONY: setup demo test lint stubs lock clean
+.PHONY: setup demo test lint stubs lock bench-env clean
 
 setup: $(VENV)/.package
 	$(BIN)/lnagents setup
@@ -40,9 +41,15 @@ stubs: $(VENV)/.requirements
 lock: | $(UV)
 	$(UV) pip compile pyproject.toml --extra learn --extra twin --group dev --universal --generate-hashes \
 		--python-version 3.11 --quiet -o requirements.lock
+	$(UV) pip compile bench/benchmarl/requirements.in --universal --generate-hashes \
+		--python-version 3.11 --quiet -o bench/benchmarl/requirements.lock
+
+bench-env: | $(UV)
+	$(UV) venv --quiet --allow-existing --python '>=3.11,<3.14' bench/.venv
+	$(UV) pip install --quiet --python bench/.venv --require-hashes -r bench/benchmarl/requirements.lock
 
 clean:
-	rm -rf $(VENV) .venv-uv dist out lnagents/*/stubs
+	rm -rf $(VENV) .venv-uv bench/.venv dist out lnagents/*/stubs
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find lnagents tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
