@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float32]
 
+AGENTS_SEE = ("rows", "mask", "whole", "neighbours")
+OTHERS = ("foresight", "moves", "liquidity")
+"""Parts of `Seen` that begin with [environments, agents]."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -43,7 +47,13 @@ class ArenaTask:
     """A `Task` whose environments are other networks in every episode."""
 
     def __init__(
-        self, tables: Sequence[Table], settings: EnvSettings, *, networks: int, joint_state: bool
+        self,
+        tables: Sequence[Table],
+        settings: EnvSettings,
+        *,
+        networks: int,
+        joint_state: bool,
+        foresight: bool = False,
     ) -> None:
         """A task of all tables' environments, in their order.
 
@@ -52,6 +62,7 @@ class ArenaTask:
             settings: of the environments; rewards come in parts of what a network has to offer.
             networks: how many there are of each family to draw from.
             joint_state: whether to tell the whole truth, for central critics.
+            foresight: whether to tell about other agents, for models of them.
 
         Raises:
             ValueError: there are no tables, or no networks.
@@ -66,6 +77,7 @@ class ArenaTask:
         self._rows = max(most_channels(one.arena.network, one.agents) for one in everything)
         channels = max(one.arena.network.channels for one in everything)
         self._state_rows = channels if joint_state else 0
+        self._foresight = foresight
         self._inner: list[LightningTask] = []
         self._scales: list[FloatArray] = []
         inner = self._task(everything[:1]).shape
@@ -80,7 +92,7 @@ class ArenaTask:
         worlds = [TwinWorld(one.arena.network, one.agents) for one in grounds]
         demands = [WorkloadDemand(one.arena.workload) for one in grounds]
         batch = LightningBatch(worlds, demands, self._settings, rows=self._rows)
-        return LightningTask(batch, state_rows=self._state_rows)
+        return LightningTask(batch, state_rows=self._state_rows, foresight=self._foresight)
 
     def reset(self, seeds: Sequence[int]) -> Seen:
         """Draw networks, and begin episodes on them; see `Task.reset`."""
@@ -152,7 +164,7 @@ class ArenaTask:
             batch = slice(first, first + len(part.mask))
             agents = slice(part.mask.shape[1])
             learns[batch, agents] = True
-            for name in ("rows", "mask", "whole", "neighbours"):
+            for name in AGENTS_SEE + (OTHERS if self._foresight else ()):
                 getattr(whole, name)[batch, agents] = getattr(part, name)
             whole.state[batch] = part.state
             whole.state_mask[batch] = part.state_mask

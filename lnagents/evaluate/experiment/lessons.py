@@ -78,14 +78,21 @@ class Training(StrictModel):
         """
         from lnagents.evaluate.experiment.arena_task import ArenaTask, Table
         from lnagents.learn.algorithms import ALGORITHMS
+        from lnagents.learn.settings import OpponentMode
 
         count = self.lessons.environments
         tables = [
             Table(family, everyone, count) for family in self.families for everyone in (True, False)
         ]
-        joint = ALGORITHMS[self.settings().algorithm].joint_state
+        chosen = self.settings()
         settings = self.reward.settings(self.lessons.rounds)
-        return ArenaTask(tables, settings, networks=self.lessons.networks, joint_state=joint)
+        return ArenaTask(
+            tables,
+            settings,
+            networks=self.lessons.networks,
+            joint_state=ALGORITHMS[chosen.algorithm].joint_state,
+            foresight=chosen.opponent_model is not OpponentMode.NONE,
+        )
 
 
 class Learners(StrictModel):

@@ -25,7 +25,9 @@ from lnagents.evaluate.experiment.families import (
 from lnagents.evaluate.experiment.lessons import Training
 from lnagents.evaluate.experiment.runner import run_experiment
 from lnagents.evaluate.results import Results
+from lnagents.learn.settings import OpponentMode, TrainSettings
 from lnagents.learn.task import Actions
+from lnagents.learn.trainer import Trainer
 from lnagents.model.errors import CheckpointError, ExperimentError
 from lnagents.model.files import parse_yaml
 
@@ -65,6 +67,20 @@ def some_training(**changes: object) -> Training:
 
 def make_task(rounds: int = 3, *, joint_state: bool = False) -> ArenaTask:
     return ArenaTask(TABLES, EnvSettings(rounds=rounds), networks=3, joint_state=joint_state)
+
+
+def test_a_task_of_several_families_tells_about_others() -> None:
+    task = ArenaTask(TABLES, EnvSettings(rounds=3), networks=3, joint_state=False, foresight=True)
+    settings = TrainSettings(iterations=2, hidden=8, opponent_model=OpponentMode.GRADIENT)
+    reports = [Trainer(task, settings, 1).iterate() for _ in range(2)]
+    assert reports[0].opponents == reports[1].opponents
+    assert set(task.shape.moves) <= {name.split("/")[0] for name in reports[0].opponents}
+    seen = task.reset(list(range(task.shape.batch)))
+    assert seen.foresight is not None
+    assert seen.liquidity is not None
+    there = seen.liquidity[seen.mask > 0.0].sum(-1)
+    assert np.isclose(there, 1.0).any()
+    assert (np.isclose(there, 1.0) | (there == 0.0)).all()
 
 
 def idle(task: ArenaTask) -> Actions:
