@@ -10,6 +10,8 @@ from pathlib import Path
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from lnagents.evaluate.statistics import Estimate
+
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1d2731; max-width: 1040px; margin: 2rem auto;
        padding: 0 1rem; }
@@ -64,6 +66,21 @@ def number(value: float) -> str:
         return "–"
     digits = 0 if abs(value) >= 1_000 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f}"
+
+
+def estimate(found: Estimate) -> str:
+    """A number with its interval, in one line; a dash for what is not known."""
+    if math.isnan(found.value):
+        return "–"
+    return f"{number(found.value)} ({number(found.low)} to {number(found.high)})"
+
+
+def stacked(found: Estimate) -> str:
+    """The same for a cell of a table: the interval below the number."""
+    if math.isnan(found.value):
+        return "–"
+    interval = f"{number(found.low)} … {number(found.high)}"
+    return f'{number(found.value)}<br><span class="note">{interval}</span>'
 
 
 def write_whole(path: Path, text: str) -> None:

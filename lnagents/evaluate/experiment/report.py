@@ -20,8 +20,8 @@ from lnagents.evaluate.experiment.scores import (
     Scores,
     duel,
 )
-from lnagents.evaluate.page import chart, number, page, table, write_whole
-from lnagents.evaluate.statistics import BOOTSTRAP_SAMPLES, Estimate
+from lnagents.evaluate.page import chart, estimate, page, stacked, table, write_whole
+from lnagents.evaluate.statistics import BOOTSTRAP_SAMPLES
 
 PAGE = "report.html"
 DATA = "report.json"
@@ -110,15 +110,15 @@ def learners_told(
     found = duel(scores, best[0], best[1])
     told = f"The best learner, {found.first}, beside the best rule, {found.second}: "
     if found.score.low > 0.0:
-        told += f"its profit score is higher by {_estimate(found.score)}"
+        told += f"its profit score is higher by {estimate(found.score)}"
     elif found.score.high < 0.0:
-        told += f"its profit score is lower, by {_estimate(found.score)}"
+        told += f"its profit score is lower, by {estimate(found.score)}"
     else:
-        told += f"no difference shown, {_estimate(found.score)}"
+        told += f"no difference shown, {estimate(found.score)}"
     if not math.isnan(found.gain):
         told += f" ({found.gain:+.0%})"
     told += "; the intervals do not overlap" if found.apart else "; the intervals overlap"
-    told += f". Success differs by {_estimate(found.success)} percentage points. "
+    told += f". Success differs by {estimate(found.success)} percentage points. "
     # Success is no lower unless its interval says so.
     aim = found.apart and found.gain >= AIM - 1.0 and found.success.high >= 0.0
     reached = "is reached" if aim else "is not reached"
@@ -141,8 +141,8 @@ def summarise(rows: Sequence[ContestantRow], baseline: str, field: str) -> str:
         told.append(f"no contestant has a better profit score than {baseline}.")
         return " ".join(told)
     told.append(
-        f"{best.contestant} has the best profit score, {_estimate(best.score)}, where {baseline}"
-        f" has {_estimate(base.score)}; it beats it with probability {_estimate(best.better)}."
+        f"{best.contestant} has the best profit score, {estimate(best.score)}, where {baseline}"
+        f" has {estimate(base.score)}; it beats it with probability {estimate(best.better)}."
     )
     apart = best.score.low > base.score.high
     if apart and best.score.value >= AIM * base.score.value:
@@ -151,16 +151,16 @@ def summarise(rows: Sequence[ContestantRow], baseline: str, field: str) -> str:
         told.append(f"The intervals do not overlap, but the gain is below {AIM - 1:.0%}.")
     elif best.gain.low > 0.0:
         told.append(
-            f"The intervals overlap; network by network it is ahead by {_estimate(best.gain)}."
+            f"The intervals overlap; network by network it is ahead by {estimate(best.gain)}."
         )
     else:
         told.append("No difference to the baseline is shown.")
     told.append(_second(rows))
     success, price = best.success, best.means["price"].value / base.means["price"].value
     if success.high < 0.0:
-        told.append(f"It costs the network success: {_estimate(success)} percentage points.")
+        told.append(f"It costs the network success: {estimate(success)} percentage points.")
     elif success.low > 0.0:
-        told.append(f"Success rises by {_estimate(success)} percentage points.")
+        told.append(f"Success rises by {estimate(success)} percentage points.")
     else:
         told.append("Success does not change clearly.")
     told.append(f"Senders pay {price:.2f} times what they pay with {baseline}.")
@@ -250,10 +250,10 @@ def _scores_table(rows: Sequence[ContestantRow], baseline: str) -> str:
     cells = [
         (
             escape(row.contestant),
-            _estimate(row.score),
-            "–" if row.contestant == baseline else _estimate(row.gain),
-            "–" if row.contestant == baseline else _estimate(row.better),
-            "–" if row.contestant == baseline else _estimate(row.success),
+            estimate(row.score),
+            "–" if row.contestant == baseline else estimate(row.gain),
+            "–" if row.contestant == baseline else estimate(row.better),
+            "–" if row.contestant == baseline else estimate(row.success),
         )
         for row in rows
     ]
@@ -265,19 +265,6 @@ def _measures_table(rows: Sequence[ContestantRow], *, everyone: bool) -> str:
     shown = [one for one in MEASURES if not (everyone and one.key.startswith("share_of"))]
     head = ("", *(f"{one.title}, {one.unit}" if one.unit else one.title for one in shown))
     cells = [
-        (escape(row.contestant), *(_stacked(row.means[one.key]) for one in shown)) for row in rows
+        (escape(row.contestant), *(stacked(row.means[one.key]) for one in shown)) for row in rows
     ]
     return table(head, cells)
-
-
-def _estimate(found: Estimate) -> str:
-    if math.isnan(found.value):
-        return "–"
-    return f"{number(found.value)} ({number(found.low)} to {number(found.high)})"
-
-
-def _stacked(found: Estimate) -> str:
-    if math.isnan(found.value):
-        return "–"
-    interval = f"{number(found.low)} … {number(found.high)}"
-    return f'{number(found.value)}<br><span class="note">{interval}</span>'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -13,8 +12,7 @@ import plotly.graph_objects as go
 
 from lnagents.evaluate.live.plan import FROZEN, ONLINE, Scenario
 from lnagents.evaluate.live.scores import MEASURES, LiveScores
-from lnagents.evaluate.page import chart, number, page, table, write_whole
-from lnagents.evaluate.statistics import Estimate
+from lnagents.evaluate.page import chart, estimate, number, page, stacked, table, write_whole
 
 PAGE = "live.html"
 DATA = "live.json"
@@ -85,9 +83,9 @@ def summarise_live(scores: LiveScores) -> list[str]:
         gain = row["profit"]
         if gain.low > 0.0 or gain.high < 0.0:
             verb = "earned more than" if gain.low > 0.0 else "earned less than"
-            told.append(f"{condition} {verb} {plan.baseline}, by {_text(gain)} sat a round.")
+            told.append(f"{condition} {verb} {plan.baseline}, by {estimate(gain)} sat a round.")
         else:
-            told.append(f"{condition} cannot be told from {plan.baseline} ({_text(gain)}).")
+            told.append(f"{condition} cannot be told from {plan.baseline} ({estimate(gain)}).")
     for half, found in (("first", scores.at_once), ("second", scores.learned)):
         if found is not None:
             verdict = (
@@ -95,13 +93,14 @@ def summarise_live(scores: LiveScores) -> list[str]:
             )
             told.append(
                 f"In the {half} half after the change, {ONLINE} earned {verdict} than {FROZEN}:"
-                f" {_text(found)} sat a round."
+                f" {estimate(found)} sat a round."
             )
     for gap in scores.gaps:
         within = gap.fees.value <= AIM_PERCENT and gap.success.value <= AIM_PERCENT
         told.append(
-            f"Gap to the twin, {gap.condition}: fees {_text(gap.fees)} %, success"
-            f" {_text(gap.success)} points, {'within' if within else 'beyond'} {AIM_PERCENT:g} %."
+            f"Gap to the twin, {gap.condition}: fees {estimate(gap.fees)} %,"
+            f" success {estimate(gap.success)} points,"
+            f" {'within' if within else 'beyond'} {AIM_PERCENT:g} %."
         )
     return told
 
@@ -109,7 +108,7 @@ def summarise_live(scores: LiveScores) -> list[str]:
 def _means(scores: LiveScores) -> str:
     head = ("", *(f"{one.title}, {one.unit}" if one.unit else one.title for one in MEASURES))
     cells = [
-        (escape(condition), *(_stacked(row[one.key]) for one in MEASURES))
+        (escape(condition), *(stacked(row[one.key]) for one in MEASURES))
         for condition, row in scores.means.items()
     ]
     return table(head, cells)
@@ -118,7 +117,7 @@ def _means(scores: LiveScores) -> str:
 def _differences(scores: LiveScores) -> str:
     head = ("", *(f"{one.title}, {one.unit}" if one.unit else one.title for one in MEASURES))
     cells = [
-        (escape(condition), *(_stacked(row[one.key]) for one in MEASURES))
+        (escape(condition), *(stacked(row[one.key]) for one in MEASURES))
         for condition, row in scores.against.items()
     ]
     return table(head, cells)
@@ -132,9 +131,9 @@ def _gaps(scores: LiveScores) -> str:
     cells = [
         (
             escape(row.condition),
-            _stacked(row.fees),
-            _stacked(row.fees_signed),
-            _stacked(row.success),
+            stacked(row.fees),
+            stacked(row.fees_signed),
+            stacked(row.success),
             number(row.same),
             ", ".join("–" if one is None else str(one) for one in row.apart),
         )
@@ -161,16 +160,3 @@ def _curves(scores: LiveScores) -> go.Figure:
 
 def _smoothed(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Sequence[float]:
     return [float(values[max(0, place - 4) : place + 1].mean()) for place in range(len(values))]
-
-
-def _text(found: Estimate) -> str:
-    if math.isnan(found.value):
-        return "–"
-    return f"{number(found.value)} ({number(found.low)} to {number(found.high)})"
-
-
-def _stacked(found: Estimate) -> str:
-    if math.isnan(found.value):
-        return "–"
-    interval = f"{number(found.low)} … {number(found.high)}"
-    return f'{number(found.value)}<br><span class="note">{interval}</span>'
