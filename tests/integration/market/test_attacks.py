@@ -88,7 +88,7 @@ async def test_an_altered_document_is_refused(market: Market) -> None:
         return body(response, bytes(changed))
 
     async with (
-        attacked(market, DocumentInvalidError, "", lost=LOST),
+        attacked(market, DocumentInvalidError, "signed by", lost=LOST),
         market.buyer(transport=Tampering(flip)) as buyer,
     ):
         await buyer.buy(market.seller, market.question(), agreed_price_msat=LOST)
