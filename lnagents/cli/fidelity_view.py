@@ -6,7 +6,8 @@ from rich.table import Table
 
 from lnagents.cli.output import console
 from lnagents.evaluate.fidelity import FidelityBench
-from lnagents.evaluate.fidelity_compare import Agreement, agreement, wilson
+from lnagents.evaluate.fidelity_compare import Agreement, agreement
+from lnagents.evaluate.statistics import wilson
 
 _TITLES = {
     "outcome": "outcome",

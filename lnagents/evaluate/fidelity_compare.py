@@ -14,30 +14,13 @@ It and the rest of its case, whose balances it has changed, are counted apart.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lnagents.evaluate.recording import AttemptRecord, PaymentRecord, Recording
 from lnagents.evaluate.replay import Replay, ReplayedPayment
+from lnagents.evaluate.statistics import wilson
 from lnagents.model.units import MSAT_PER_SAT
-
-Z_95 = 1.959963984540054
-"""Two-sided 95 % quantile of the normal distribution."""
-
-
-def wilson(successes: int, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share, by Wilson's score; (0, 1) if there is nothing to judge by."""
-    if count == 0:
-        return 0.0, 1.0
-    share, squared = successes / count, Z_95 * Z_95
-    centre = share + squared / (2 * count)
-    spread = Z_95 * math.sqrt(share * (1 - share) / count + squared / (4 * count * count))
-    scale = 1 + squared / count
-    # The ends are exact where the share is; the formula misses them by rounding.
-    low = 0.0 if successes == 0 else (centre - spread) / scale
-    high = 1.0 if successes == count else (centre + spread) / scale
-    return low, high
 
 
 @dataclass(frozen=True, slots=True)

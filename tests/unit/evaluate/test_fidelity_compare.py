@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lnagents.evaluate.fidelity import FidelityBench
-from lnagents.evaluate.fidelity_compare import Z_95, agreement, compare, wilson
+from lnagents.evaluate.fidelity_compare import agreement, compare
 from lnagents.evaluate.fidelity_explain import divergences, explain_case
 from lnagents.evaluate.recording import AttemptRecord, PaymentRecord, Recording
 from lnagents.evaluate.replay import Replay, ReplayedPayment
@@ -39,36 +35,7 @@ def replay_of(recording: Recording, *payments: ReplayedPayment) -> Replay:
     )
 
 
-@pytest.mark.parametrize(
-    ("successes", "count", "low", "high"),
-    [
-        # Newcombe 1998 (Statistics in Medicine 17), table I, method 3.
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilson_intervals(successes: int, count: int, low: float, high: float) -> None:
-    assert wilson(successes, count) == pytest.approx((low, high), abs=5e-5)
-
-
-@given(st.integers(0, 500), st.integers(1, 500))
-def test_intervals_hold_the_share_and_are_symmetric(successes: int, more: int) -> None:
-    count = successes + more
-    low, high = wilson(successes, count)
-    assert 0.0 <= low <= successes / count <= high <= 1.0
-    mirrored = wilson(count - successes, count)
-    assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-12)
-    # The defining equation: the ends are where the share is Z_95 standard errors away.
-    for end in (low, high):
-        if 0.0 < end < 1.0:
-            error = math.sqrt(end * (1 - end) / count)
-            assert abs(successes / count - end) == pytest.approx(Z_95 * error, rel=1e-6, abs=1e-12)
-
-
 def test_nothing_compared_says_nothing() -> None:
-    assert wilson(0, 0) == (0.0, 1.0)
     assert agreement([]).to_json()["outcome_agreement"] is None
 
 
