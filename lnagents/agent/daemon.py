@@ -14,9 +14,8 @@ import structlog
 
 from lnagents.agent.actor import Actor, make_actor
 from lnagents.agent.candidates import RouteFinder
-from lnagents.agent.config import AgentConfig, Mode, SellSection, load_config
+from lnagents.agent.config import AgentConfig, Mode, load_config
 from lnagents.agent.control import Outcomes, serve_control, socket_path
-from lnagents.agent.hints import Advisor
 from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.limits import Purpose
 from lnagents.agent.liquidity import Liquidity
@@ -25,22 +24,11 @@ from lnagents.agent.observer import Observer
 from lnagents.agent.payments import Payer
 from lnagents.agent.promises import FeePromises
 from lnagents.agent.rounds import Rounds
-from lnagents.agent.scores import STORE_NAME, Scores
-from lnagents.agent.selling import Prices, make_seller
+from lnagents.agent.scores import STORE_NAME
 from lnagents.agent.status import AgentStatus, ChannelStatus, CheckpointReport
 from lnagents.agent.store import Store
+from lnagents.agent.trader import Trader
 from lnagents.lnd import LndClient, LndEndpoint
-from lnagents.market import (
-    Budget,
-    Document,
-    DocumentBuyer,
-    FeeCommitment,
-    LiquidityHint,
-    Sale,
-    open_document,
-    running_seller,
-)
-from lnagents.market.paths import MAX_SECONDS
 from lnagents.model.errors import ConfigError, InvalidRequestError, LndError, StoreError
 from lnagents.model.graph import ChannelPolicy
 from lnagents.model.units import Msat
@@ -55,9 +43,6 @@ EVENTS_SECONDS = 1.0
 
 FORWARDS_SECONDS = 20.0
 """Between two looks at the node's forwarding history, which is up to 15 s late itself."""
-
-RESUME_PURCHASES_SECONDS = 60.0
-"""Between two attempts to collect hints that were paid for and not delivered."""
 
 _log = structlog.get_logger("lnagents.agent.daemon")
 
@@ -77,7 +62,6 @@ class Daemon:
         socket_path(self.config.data_directory)
         self._outcomes = Outcomes()
         self._stepping = asyncio.Lock()
-        self._prices: Prices | None = None
 
     async def run(self) -> None:
         """Live until cancelled; then save everything and return by raising `CancelledError`.
@@ -106,15 +90,12 @@ class Daemon:
             finder = self._finder = RouteFinder(info.key, liquidity, config.routing.attempt_cost())
             self._observer = Observer(client, store, finder, info.key)
             await self._observer.load()
-            store.sales.on_sale = self._on_sale
             actor = self._actor = await self._make_actor(store)
             stack.push_async_callback(actor.close)
-            self._scores = Scores(store.database)
-            self._promises = FeePromises(self._observer.own_policy)
-            self._promises.load(await _promised(store))
+            promises = FeePromises(self._observer.own_policy)
             self._rounds = Rounds(
                 client=client,
-                promises=self._promises,
+                promises=promises,
                 store=store,
                 observer=self._observer,
                 actor=actor,
@@ -132,6 +113,18 @@ class Daemon:
                 config=lambda: self.config,
                 on_outcome=self._on_outcome,
             )
+            self._trader = Trader(
+                client=client,
+                key=info.key,
+                store=store,
+                observer=self._observer,
+                liquidity=liquidity,
+                payer=self._payer,
+                rounds=self._rounds,
+                promises=promises,
+                totals=self._totals,
+                config=lambda: self.config,
+            )
             await self._live(stack)
 
     async def _live(self, stack: contextlib.AsyncExitStack) -> None:
@@ -143,10 +136,7 @@ class Daemon:
             stack.push_async_callback(self._payer.stop)
             interrupted = await self._payer.resume()
             async with contextlib.AsyncExitStack() as services:
-                if config.market.buy.sellers and not config.dry_run:
-                    await self._start_buying(services, group)
-                if config.market.sell is not None and not config.dry_run:
-                    await self._start_selling(services, config.market.sell, group)
+                await self._trader.start(services, group)
                 if config.metrics is not None:
                     await services.enter_async_context(
                         serve_metrics(self._status_now, config.metrics.listen)
@@ -190,75 +180,6 @@ class Daemon:
             with contextlib.suppress(LndError, StoreError):
                 # The next time, or the next start, brings what was missed.
                 await self._observer.sync_forwards()
-
-    # ---- Trade
-
-    async def _start_buying(
-        self, services: contextlib.AsyncExitStack, group: asyncio.TaskGroup
-    ) -> None:
-        limits = self.config.limits
-        budget = Budget(
-            max_price_msat=limits.hint_per_purchase_msat,
-            max_fee_msat=limits.hint_per_purchase_msat,
-            per_hour_msat=limits.hint_per_hour_msat,
-            per_day_msat=limits.hint_per_day_msat,
-            per_seller_per_day_msat=self.config.market.buy.per_seller_per_day_msat,
-        )
-        buyer = await services.enter_async_context(
-            DocumentBuyer(self._client, self._payer, self._store.purchases, budget)
-        )
-        scores = self._scores
-        await scores.load(time.time() - MAX_SECONDS)
-        self._liquidity.on_tested = scores.judged
-        self._payer.on_policy = scores.announced
-        advisor = Advisor(
-            buyer, self._liquidity, lambda: self.config, self._on_hint_decision, scores
-        )
-        self._payer.advisor = advisor
-        group.create_task(self._resume_purchases(buyer, advisor), name="purchases")
-
-    async def _resume_purchases(self, buyer: DocumentBuyer, advisor: Advisor) -> None:
-        while True:
-            try:
-                for document in await buyer.resume():
-                    if isinstance(document, LiquidityHint):
-                        advisor.learn(document)
-                    self._totals.hints_bought += 1
-            except StoreError as exc:
-                _log.warning("purchases_not_resumed", cause=str(exc))
-            await asyncio.sleep(RESUME_PURCHASES_SECONDS)
-
-    async def _start_selling(
-        self,
-        services: contextlib.AsyncExitStack,
-        sell: SellSection,
-        group: asyncio.TaskGroup,
-    ) -> None:
-        prices = self._prices = Prices(sell)
-        seller = make_seller(
-            sell, self._client, self._node, self._store.sales, prices.book, self._promises
-        )
-        await services.enter_async_context(
-            running_seller(
-                seller,
-                service_host=sell.service_host,
-                service_port=sell.service_port,
-                pricer_host=sell.pricer_host,
-                pricer_port=sell.pricer_port,
-            )
-        )
-        group.create_task(prices.learn(), name="prices")
-
-    def _on_sale(self, sale: Sale) -> None:
-        self._totals.hints_sold += 1
-        self._totals.hint_income_msat += sale.price_msat
-        self._observer.on_sale(sale.price_msat)
-        _log.info("hint_sold", path=sale.path, price_msat=sale.price_msat)
-
-    def _on_hint_decision(self, subject: str, verdict: str, asked: str, reason: str) -> None:
-        self._rounds.record_decision(subject, verdict, asked, reason)
-        if verdict == "bought":
-            self._totals.hints_bought += 1
 
     # ---- Payments
 
@@ -335,8 +256,7 @@ class Daemon:
         if key:
             raise ConfigError(str(self._path), f"{key}: cannot change while the agent runs")
         self.config = new
-        if self._prices is not None and new.market.sell is not None:
-            self._prices.reload(new.market.sell)
+        self._trader.reload(new.market.sell)
         self._liquidity.half_life_seconds = new.routing.liquidity_half_life_seconds
         self._finder.attempt_cost = new.routing.attempt_cost()
         _log.info("reloaded", dry_run=new.dry_run)
@@ -454,17 +374,6 @@ def _fixed_change(old: AgentConfig, new: AgentConfig) -> str:
 
     before, after = started_with(old), started_with(new)
     return next((key for key, value in before.items() if after[key] != value), "")
-
-
-async def _promised(store: Store) -> list[FeeCommitment]:
-    """The fee commitments that were sold and may still hold."""
-    now = time.time()
-    found = []
-    for answer in await store.sales.answers_since(now - MAX_SECONDS):
-        document: Document = open_document(answer)
-        if isinstance(document, FeeCommitment) and document.expires_at > now:
-            found.append(document)
-    return found
 
 
 @contextlib.contextmanager

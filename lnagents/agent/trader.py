@@ -1,0 +1,176 @@
+"""The agent in the market: buys information for its payments, sells what its node knows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+import structlog
+
+from lnagents.agent.config import AgentConfig, SellSection
+from lnagents.agent.hints import Advisor
+from lnagents.agent.liquidity import Liquidity
+from lnagents.agent.observer import Observer
+from lnagents.agent.payments import Payer
+from lnagents.agent.promises import FeePromises
+from lnagents.agent.rounds import Rounds
+from lnagents.agent.scores import Scores
+from lnagents.agent.selling import Prices, make_seller
+from lnagents.agent.store import Store, Totals
+from lnagents.lnd import LndClient
+from lnagents.market import (
+    Budget,
+    Document,
+    DocumentBuyer,
+    FeeCommitment,
+    LiquidityHint,
+    Sale,
+    open_document,
+    running_seller,
+)
+from lnagents.market.paths import MAX_SECONDS
+from lnagents.model.errors import StoreError
+from lnagents.model.units import NodeKey
+
+RESUME_PURCHASES_SECONDS = 60.0
+"""Between two attempts to collect hints that were paid for and not delivered."""
+
+_log = structlog.get_logger("lnagents.agent.trader")
+
+
+class Trader:
+    """Starts and keeps what an agent buys and sells; `start` does what the configuration asks."""
+
+    def __init__(
+        self,
+        *,
+        client: LndClient,
+        key: NodeKey,
+        store: Store,
+        observer: Observer,
+        liquidity: Liquidity,
+        payer: Payer,
+        rounds: Rounds,
+        promises: FeePromises,
+        totals: Totals,
+        config: Callable[[], AgentConfig],
+    ) -> None:
+        """`key` is the own node's; `totals` are counted on."""
+        self._client = client
+        self._key = key
+        self._store = store
+        self._observer = observer
+        self._liquidity = liquidity
+        self._payer = payer
+        self._rounds = rounds
+        self._promises = promises
+        self._totals = totals
+        self._config = config
+        self._scores = Scores(store.database)
+        self._prices: Prices | None = None
+        store.sales.on_sale = self._on_sale
+
+    async def start(self, services: contextlib.AsyncExitStack, group: asyncio.TaskGroup) -> None:
+        """Buy and sell until `services` ends; tasks run in `group`.
+
+        Raises:
+            PortInUseError: another program listens where the seller should.
+            StoreError: the store cannot be read.
+        """
+        config = self._config()
+        # What was promised holds, whatever is sold now.
+        self._promises.load(await _promised(self._store))
+        if config.dry_run:
+            return
+        if config.market.buy.sellers:
+            await self._start_buying(services, group)
+        if config.market.sell is not None:
+            await self._start_selling(services, config.market.sell, group)
+
+    def reload(self, sell: SellSection | None) -> None:
+        """Take over a changed price."""
+        if self._prices is not None and sell is not None:
+            self._prices.reload(sell)
+
+    # ---- Buying
+
+    async def _start_buying(
+        self, services: contextlib.AsyncExitStack, group: asyncio.TaskGroup
+    ) -> None:
+        config = self._config()
+        limits = config.limits
+        budget = Budget(
+            max_price_msat=limits.hint_per_purchase_msat,
+            max_fee_msat=limits.hint_per_purchase_msat,
+            per_hour_msat=limits.hint_per_hour_msat,
+            per_day_msat=limits.hint_per_day_msat,
+            per_seller_per_day_msat=config.market.buy.per_seller_per_day_msat,
+        )
+        buyer = await services.enter_async_context(
+            DocumentBuyer(self._client, self._payer, self._store.purchases, budget)
+        )
+        scores = self._scores
+        await scores.load(time.time() - MAX_SECONDS)
+        self._liquidity.on_tested = scores.judged
+        self._payer.on_policy = scores.announced
+        advisor = Advisor(buyer, self._liquidity, self._config, self._on_hint_decision, scores)
+        self._payer.advisor = advisor
+        group.create_task(self._resume_purchases(buyer, advisor), name="purchases")
+
+    async def _resume_purchases(self, buyer: DocumentBuyer, advisor: Advisor) -> None:
+        while True:
+            try:
+                for document in await buyer.resume():
+                    if isinstance(document, LiquidityHint):
+                        advisor.learn(document)
+                    self._totals.hints_bought += 1
+            except StoreError as exc:
+                _log.warning("purchases_not_resumed", cause=str(exc))
+            await asyncio.sleep(RESUME_PURCHASES_SECONDS)
+
+    def _on_hint_decision(self, subject: str, verdict: str, asked: str, reason: str) -> None:
+        self._rounds.record_decision(subject, verdict, asked, reason)
+        if verdict == "bought":
+            self._totals.hints_bought += 1
+
+    # ---- Selling
+
+    async def _start_selling(
+        self,
+        services: contextlib.AsyncExitStack,
+        sell: SellSection,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        prices = self._prices = Prices(sell)
+        seller = make_seller(
+            sell, self._client, self._key, self._store.sales, prices.book, self._promises
+        )
+        await services.enter_async_context(
+            running_seller(
+                seller,
+                service_host=sell.service_host,
+                service_port=sell.service_port,
+                pricer_host=sell.pricer_host,
+                pricer_port=sell.pricer_port,
+            )
+        )
+        group.create_task(prices.learn(), name="prices")
+
+    def _on_sale(self, sale: Sale) -> None:
+        self._totals.hints_sold += 1
+        self._totals.hint_income_msat += sale.price_msat
+        self._observer.on_sale(sale.price_msat)
+        _log.info("hint_sold", path=sale.path, price_msat=sale.price_msat)
+
+
+async def _promised(store: Store) -> list[FeeCommitment]:
+    """The fee commitments that were sold and may still hold."""
+    now = time.time()
+    found = []
+    for answer in await store.sales.answers_since(now - MAX_SECONDS):
+        document: Document = open_document(answer)
+        if isinstance(document, FeeCommitment) and document.expires_at > now:
+            found.append(document)
+    return found
