@@ -234,6 +234,13 @@ class MarketSection(StrictModel):
     buy: BuySection = BuySection()
 
 
+class ForwardingSection(StrictModel):
+    """Deciding on what the own node is asked to forward. Without it, the node decides alone."""
+
+    deadline_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """After which the node forwards what nobody has decided on."""
+
+
 class MetricsSection(StrictModel):
     """The Prometheus endpoint."""
 
@@ -255,6 +262,7 @@ class AgentConfig(StrictModel):
     actor: ActorSection = ActorSection()
     reward: RewardSection = RewardSection()
     market: MarketSection = MarketSection()
+    forwarding: ForwardingSection | None = None
     metrics: MetricsSection | None = None
 
     @property

@@ -14,8 +14,9 @@ import structlog
 
 from lnagents.agent.actor import Actor, make_actor
 from lnagents.agent.candidates import RouteFinder
-from lnagents.agent.config import AgentConfig, Mode, load_config
+from lnagents.agent.config import AgentConfig, ForwardingSection, Mode, load_config
 from lnagents.agent.control import Outcomes, serve_control, socket_path
+from lnagents.agent.forwarder import Decider, Forwarder, ForwarderState
 from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.limits import Purpose
 from lnagents.agent.liquidity import Liquidity
@@ -62,6 +63,7 @@ class Daemon:
         socket_path(self.config.data_directory)
         self._outcomes = Outcomes()
         self._stepping = asyncio.Lock()
+        self._forwarder: Forwarder | None = None
 
     async def run(self) -> None:
         """Live until cancelled; then save everything and return by raising `CancelledError`.
@@ -137,6 +139,8 @@ class Daemon:
             interrupted = await self._payer.resume()
             async with contextlib.AsyncExitStack() as services:
                 await self._trader.start(services, group)
+                if config.forwarding is not None and not config.dry_run:
+                    await self._start_forwarding(config.forwarding, group)
                 if config.metrics is not None:
                     await services.enter_async_context(
                         serve_metrics(self._status_now, config.metrics.listen)
@@ -155,6 +159,21 @@ class Daemon:
                 )
                 group.create_task(self._sync_forwards(), name="forwards")
                 await self._live_rounds()
+
+    async def _start_forwarding(self, section: ForwardingSection, group: asyncio.TaskGroup) -> None:
+        forwarder = self._forwarder = Forwarder(
+            self._client.htlc_interceptor(),
+            self._deciders(section),
+            deadline_seconds=section.deadline_seconds,
+        )
+        group.create_task(forwarder.run(), name="forwarder")
+        if await forwarder.wait_known(READY_SECONDS) is ForwarderState.FORBIDDEN:
+            problem = "forwarding: the macaroon does not allow it; bake one with role forwarder"
+            raise ConfigError(str(self._path), problem)
+
+    def _deciders(self, section: ForwardingSection) -> list[Decider]:
+        """Who decides on forwards, in the order in which they are asked."""
+        return []
 
     async def _live_rounds(self) -> None:
         if self.config.rounds.on_request:
@@ -365,6 +384,7 @@ def _fixed_change(old: AgentConfig, new: AgentConfig) -> str:
             "metrics": config.metrics,
             "rounds.on_request": config.rounds.on_request,
             "actor": config.actor,
+            "forwarding": config.forwarding,
             "market.sell": sell,
             "market.buy.sellers": bool(market.buy.sellers),
             "limits.hint_per_purchase_msat": limits.hint_per_purchase_msat,

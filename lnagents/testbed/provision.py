@@ -46,8 +46,8 @@ RECONNECTIONS = 5
 STALE_TIP_SECONDS = 3_600
 """LND does not count itself as synced when the last block is more than 2 hours old."""
 
-AGENT_ROLES = (Role.OBSERVER, Role.FEES, Role.ROUTER, Role.SELLER)
-"""What an agent's daemon gets; it decides on no forwards."""
+AGENT_ROLES = (Role.OBSERVER, Role.FEES, Role.ROUTER, Role.SELLER, Role.FORWARDER)
+"""What an agent's daemon gets."""
 
 Phase = Callable[[str], None]
 """Told the name of each phase when it begins; for the start-up bench."""

@@ -100,9 +100,13 @@ class AgentProcess:
 
     async def terminate(self) -> int:
         """SIGTERM."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         return await self.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, such as the one that freezes it."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     async def kill(self) -> None:
         """SIGKILL: nothing can be saved any more."""
