@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, TypeVar
@@ -13,9 +12,9 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import grpc
 from grpc import aio
 
-from lnagents.agent.actor import LearnerStats
-from lnagents.agent.ledger import PaymentRecord, PaymentState
-from lnagents.agent.status import AgentStatus, ChannelStatus, CheckpointReport, PaymentReport
+from lnagents.agent.ledger import PaymentRecord
+from lnagents.agent.messages import payment_message, payment_report, status, status_message
+from lnagents.agent.status import AgentStatus, CheckpointReport, PaymentReport
 from lnagents.agent.stubs import control_pb2 as pb
 from lnagents.agent.stubs.control_pb2_grpc import (
     AgentControlServicer,
@@ -33,7 +32,6 @@ from lnagents.model.errors import (
     PaymentError,
 )
 from lnagents.model.units import Msat
-from lnagents.model.view import RewardTerms
 
 SOCKET_NAME = "control.sock"
 
@@ -145,12 +143,12 @@ class _Service(AgentControlServicer):
         work = self._daemon.pay(
             request.payment_request, max_fee_msat=limit, timeout=request.timeout_seconds
         )
-        return _payment_message(await _answer(context, work))
+        return payment_message(await _answer(context, work))
 
     async def GetStatus(  # noqa: N802
         self, request: pb.GetStatusRequest, context: Context
     ) -> pb.Status:
-        return _status_message(await _answer(context, self._daemon.status()))
+        return status_message(await _answer(context, self._daemon.status()))
 
     async def WatchOutcomes(  # noqa: N802
         self, request: pb.WatchOutcomesRequest, context: Context
@@ -160,7 +158,7 @@ class _Service(AgentControlServicer):
 
         async with contextlib.aclosing(self._outcomes.watch(ready)) as records:  # type: ignore[type-var]
             async for record in records:
-                yield _payment_message(record)
+                yield payment_message(record)
 
     async def Pause(  # noqa: N802
         self, request: pb.PauseRequest, context: Context
@@ -274,7 +272,7 @@ class AgentControl:
         message = pb.PayRequest(
             payment_request=request, max_fee_msat=max_fee_msat, timeout_seconds=timeout
         )
-        return _payment_report(
+        return payment_report(
             await self._ask(self._stub.Pay(message, timeout=timeout + PAY_MARGIN_SECONDS))
         )
 
@@ -285,7 +283,7 @@ class AgentControl:
             NodeUnavailableError: the daemon does not run.
         """
         message = pb.GetStatusRequest()
-        return _status(await self._ask(self._stub.GetStatus(message, timeout=CALL_SECONDS)))
+        return status(await self._ask(self._stub.GetStatus(message, timeout=CALL_SECONDS)))
 
     async def outcomes(self) -> AsyncIterator[PaymentReport]:
         """Every payment that ends from now on, until the daemon stops.
@@ -296,7 +294,7 @@ class AgentControl:
         call = self._stub.WatchOutcomes(pb.WatchOutcomesRequest())
         try:
             async for message in call:
-                yield _payment_report(message)
+                yield payment_report(message)
         except aio.AioRpcError as exc:
             self._raise(exc)
         finally:
@@ -353,135 +351,3 @@ _ERROR_OF_STATUS: dict[grpc.StatusCode, type[LnagentsError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: PaymentError,
     grpc.StatusCode.DEADLINE_EXCEEDED: NodeTimeoutError,
 }
-
-# ---- Messages
-
-_STATES = {
-    PaymentState.REQUESTED: pb.PAYMENT_STATE_REQUESTED,
-    PaymentState.IN_FLIGHT: pb.PAYMENT_STATE_IN_FLIGHT,
-    PaymentState.SETTLED: pb.PAYMENT_STATE_SETTLED,
-    PaymentState.FAILED: pb.PAYMENT_STATE_FAILED,
-}
-
-
-def _payment_message(record: PaymentRecord) -> pb.Payment:
-    return pb.Payment(
-        payment_hash=bytes.fromhex(record.payment_hash),
-        destination=bytes.fromhex(record.destination),
-        amount_msat=record.amount_msat,
-        fee_msat=record.fee_msat,
-        state=_STATES[record.state],
-        preimage=record.preimage,
-        reason=record.reason,
-        attempts=record.attempts,
-        failed_attempts=record.failed_attempts,
-        purpose=record.purpose.value,
-        requested_at=record.requested_at,
-        resolved_at=record.resolved_at,
-    )
-
-
-def _payment_report(message: pb.Payment) -> PaymentReport:
-    state = next(state for state, number in _STATES.items() if number == message.state)
-    reason = message.reason
-    if not state.final:
-        reason = "still under way when time was up"
-    return PaymentReport(
-        payment_hash=message.payment_hash.hex(),
-        destination=message.destination.hex(),
-        amount_msat=message.amount_msat,
-        fee_msat=message.fee_msat,
-        state=state,
-        preimage=message.preimage,
-        reason=reason,
-        attempts=message.attempts,
-        failed_attempts=message.failed_attempts,
-        purpose=message.purpose,
-        requested_at=message.requested_at,
-        resolved_at=message.resolved_at if message.HasField("resolved_at") else None,
-    )
-
-
-_PLAIN = (
-    "name",
-    "network",
-    "dry_run",
-    "paused",
-    "round",
-    "fees_earned_msat",
-    "fees_paid_msat",
-    "forwards",
-    "payments_settled",
-    "payments_failed",
-    "payments_in_flight",
-    "attempts",
-    "failed_attempts",
-    "policy_updates",
-    "hints_bought",
-    "hint_costs_msat",
-    "hints_sold",
-    "hint_income_msat",
-    "htlc_events",
-)
-"""Fields of `AgentStatus` that are the same in the message."""
-
-_CHANNEL_PLAIN = (
-    "peer_alias",
-    "capacity_msat",
-    "local_balance_msat",
-    "remote_balance_msat",
-    "active",
-    "fee_rate_ppm",
-    "base_fee_msat",
-    "inbound_fee_rate_ppm",
-)
-_REWARD_PLAIN = (
-    "fees_earned_msat",
-    "fees_paid_msat",
-    "hint_costs_msat",
-    "hint_income_msat",
-    "failed_attempts",
-    "network_term",
-)
-_LEARNER_PLAIN = ("fee_updates", "route_updates", "mean_reward", "entropy", "value_loss")
-
-
-def _status_message(status: AgentStatus) -> pb.Status:
-    reward = None
-    if status.reward_terms is not None and status.last_reward is not None:
-        reward = pb.RewardTerms(**asdict(status.reward_terms), total=status.last_reward)
-    return pb.Status(
-        **{name: getattr(status, name) for name in _PLAIN},
-        node=bytes.fromhex(status.node),
-        channels=[
-            pb.ChannelStatus(
-                **{name: getattr(channel, name) for name in _CHANNEL_PLAIN},
-                short_channel_id=channel.scid,
-                peer=bytes.fromhex(channel.peer),
-            )
-            for channel in status.channels
-        ],
-        last_reward=reward,
-        learner=pb.LearnerStatus(**asdict(status.learner)),
-    )
-
-
-def _status(message: pb.Status) -> AgentStatus:
-    reward = message.last_reward if message.HasField("last_reward") else None
-    return AgentStatus(
-        **{name: getattr(message, name) for name in _PLAIN},
-        node=message.node.hex(),
-        channels=tuple(
-            ChannelStatus(
-                scid=channel.short_channel_id,
-                peer=channel.peer.hex(),
-                **{name: getattr(channel, name) for name in _CHANNEL_PLAIN},
-            )
-            for channel in message.channels
-        ),
-        reward_terms=None
-        if reward is None
-        else RewardTerms(**{name: getattr(reward, name) for name in _REWARD_PLAIN}),
-        last_reward=None if reward is None else reward.total,
-        learner=LearnerStats(**{name: getattr(message.learner, name) for name in _LEARNER_PLAIN}),
-    )

@@ -16,7 +16,7 @@ from lnagents.agent.actor import Actor, make_actor
 from lnagents.agent.candidates import RouteFinder
 from lnagents.agent.config import AgentConfig, ForwardingSection, Mode, load_config
 from lnagents.agent.control import Outcomes, serve_control, socket_path
-from lnagents.agent.forwarder import Decider, Forwarder, ForwarderState
+from lnagents.agent.forwarder import Decider, Forwarder, ForwarderState, ForwarderStatus
 from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.limits import Purpose
 from lnagents.agent.liquidity import Liquidity
@@ -315,6 +315,7 @@ class Daemon:
             last_reward=rounds.reward,
             learner=self._actor.stats,
             htlc_events=observer.events,
+            forwarding=self._forwarder.status if self._forwarder else ForwarderStatus(),
         )
 
     def _channel_statuses(self) -> list[ChannelStatus]:

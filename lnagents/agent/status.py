@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lnagents.agent.actor import LearnerStats
+from lnagents.agent.forwarder import ForwarderStatus
 from lnagents.agent.ledger import PaymentState
 from lnagents.model.units import Msat, NodeKey, PaymentHash, Ppm, ShortChannelId
 from lnagents.model.view import RewardTerms
@@ -83,6 +84,8 @@ class AgentStatus:
     learner: LearnerStats
     htlc_events: int
     """Handled by this process."""
+    forwarding: ForwarderStatus = field(default_factory=ForwarderStatus)
+    """What this process decided on what its node was asked to forward."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from lnagents.model.units import format_msat, format_short_channel_id
 
 if TYPE_CHECKING:
     from lnagents.agent import AgentControl, AgentStatus, PaymentReport
+    from lnagents.agent.forwarder import ForwarderStatus
 
 Result = TypeVar("Result")
 
@@ -110,6 +111,7 @@ def status(
         document = asdict(answer)
         for channel in document["channels"]:
             channel["scid"] = format_short_channel_id(channel["scid"])
+        document["forwarding"]["state"] = answer.forwarding.state.value
         print_json(document)
     else:
         _show_status(answer)
@@ -300,6 +302,17 @@ def _payment_line(report: PaymentReport) -> str:
     return f"{report.payment_hash}: {amount} {report.state.value}, {tries}: {report.reason}"
 
 
+def _forwarding_line(forwarding: ForwarderStatus) -> str:
+    from lnagents.agent.forwarder import ForwarderState
+
+    if forwarding.state is ForwarderState.OFF:
+        return "left to the node"
+    return (
+        f"{forwarding.state.value}; {forwarding.resumed} let through, {forwarding.refused} refused,"
+        f" {forwarding.settled} settled, {forwarding.held} held; median {forwarding.p50_ms:.2f} ms"
+    )
+
+
 def _show_status(status: AgentStatus) -> None:
     from rich.table import Table
 
@@ -323,6 +336,7 @@ def _show_status(status: AgentStatus) -> None:
             f"{status.hints_bought} bought for {format_msat(status.hint_costs_msat)}, "
             f"{status.hints_sold} sold for {format_msat(status.hint_income_msat)}",
         ),
+        ("forwarding", _forwarding_line(status.forwarding)),
         (
             "last reward",
             "none yet" if status.last_reward is None else f"{status.last_reward:,.0f} msat",

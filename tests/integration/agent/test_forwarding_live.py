@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lnagents.agent.forwarder import ForwarderState
 from lnagents.lnd import LndClient, LndEndpoint, Role, StreamRestarted
 from lnagents.model.payment import Attempt, AttemptStatus
 from lnagents.testbed import Testbed
 
 if TYPE_CHECKING:
-    from tests.integration.agent.conftest import AgentProcess, MakeAgent
+    from tests.integration.agent.conftest import MakeAgent
 
 AMOUNT_MSAT = 3_000_000
 FORWARDER = "dave"
 PATIENCE_SECONDS = 20.0
-
-
-def forwarding(agent: AgentProcess) -> list[str]:
-    """What the daemon said of its forwarding, oldest first."""
-    return [line for line in agent.log.read_text().splitlines() if "forwarding" in line]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110 - another process makes it true
-            await asyncio.sleep(0.05)
 
 
 async def through_forwarder(testbed: Testbed) -> Awaitable[Attempt]:
@@ -45,6 +35,8 @@ async def test_a_killed_daemon_strands_nothing(testbed: Testbed, make_agent: Mak
     agent = make_agent(FORWARDER, {"forwarding": {}})
     await agent.start()
     assert (await (await through_forwarder(testbed))).status is AttemptStatus.SETTLED
+    status = (await agent.control.status()).forwarding
+    assert (status.state, status.resumed, status.late) == (ForwarderState.DECIDING, 1, 0)
 
     agent.signal(signal.SIGSTOP)
     attempt = asyncio.ensure_future(await through_forwarder(testbed))
@@ -71,8 +63,8 @@ async def test_another_program_decides_already(testbed: Testbed, make_agent: Mak
         assert isinstance(await anext(stream), StreamRestarted)
         await agent.start()
         # The agent lives without it, and says so.
-        assert "another program decides" in forwarding(agent)[-1]
-        assert (await agent.control.status()).name == FORWARDER
+        status = await agent.control.status()
+        assert status.forwarding.state is ForwarderState.OTHER
         await stream.aclose()
 
 
