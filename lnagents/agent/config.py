@@ -188,18 +188,20 @@ class SellSection(StrictModel):
     """If given, prices are learned from what they bring, between 1 sat and this."""
     price_period_seconds: Annotated[float, Field(gt=0)] = 300.0
     """For which a price is tried."""
-    products: tuple[Literal["liquidity", "commitment", "route"], ...] = (
+    products: tuple[Literal["liquidity", "commitment", "route", "pass"], ...] = (
         "liquidity",
         "commitment",
         "route",
     )
-    """What is sold."""
+    """What is sold. Passes need `forwarding.reserved_share`."""
     bands: Annotated[int, Field(ge=1, le=1_000)] = 10
     """Privacy: into how many parts of its capacity answers divide a channel."""
     tell_bands: bool = False
     """Whether hints name the part: what several questions would find out, for one."""
     max_commitment_seconds: Positive = 3_600
     """For how long fees can be promised. Until then, they are not raised."""
+    max_pass_seconds: Annotated[int, Field(ge=1, le=86_400)] = 3_600
+    """For how long priority can be bought."""
 
     @model_validator(mode="after")
     def _price_in_bounds(self) -> SellSection:
@@ -239,6 +241,9 @@ class ForwardingSection(StrictModel):
 
     deadline_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
     """After which the node forwards what nobody has decided on."""
+    reserved_share: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Of each channel's capacity and HTLC slots, what is kept free for holders of passes. At most
+    so much is sold."""
 
 
 class MetricsSection(StrictModel):
@@ -264,6 +269,14 @@ class AgentConfig(StrictModel):
     market: MarketSection = MarketSection()
     forwarding: ForwardingSection | None = None
     metrics: MetricsSection | None = None
+
+    @model_validator(mode="after")
+    def _passes_can_be_kept(self) -> AgentConfig:
+        sells = self.market.sell is not None and "pass" in self.market.sell.products
+        if sells and (self.forwarding is None or self.forwarding.reserved_share == 0.0):
+            problem = '"pass" needs forwarding.reserved_share above 0'
+            raise ValueError(f"market.sell.products: {problem}")
+        return self
 
     @property
     def dry_run(self) -> bool:

@@ -14,9 +14,9 @@ import structlog
 
 from lnagents.agent.actor import Actor, make_actor
 from lnagents.agent.candidates import RouteFinder
-from lnagents.agent.config import AgentConfig, ForwardingSection, Mode, load_config
+from lnagents.agent.config import AgentConfig, Mode, load_config
 from lnagents.agent.control import Outcomes, serve_control, socket_path
-from lnagents.agent.forwarder import Decider, Forwarder, ForwarderState, ForwarderStatus
+from lnagents.agent.forwarding import Forwarding
 from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.limits import Purpose
 from lnagents.agent.liquidity import Liquidity
@@ -63,7 +63,6 @@ class Daemon:
         socket_path(self.config.data_directory)
         self._outcomes = Outcomes()
         self._stepping = asyncio.Lock()
-        self._forwarder: Forwarder | None = None
 
     async def run(self) -> None:
         """Live until cancelled; then save everything and return by raising `CancelledError`.
@@ -115,6 +114,9 @@ class Daemon:
                 config=lambda: self.config,
                 on_outcome=self._on_outcome,
             )
+            self._forwarding = Forwarding(
+                client=client, store=store, observer=self._observer, config=config
+            )
             self._trader = Trader(
                 client=client,
                 key=info.key,
@@ -124,6 +126,7 @@ class Daemon:
                 payer=self._payer,
                 rounds=self._rounds,
                 promises=promises,
+                passes=self._forwarding.passes,
                 totals=self._totals,
                 config=lambda: self.config,
             )
@@ -138,9 +141,8 @@ class Daemon:
             stack.push_async_callback(self._payer.stop)
             interrupted = await self._payer.resume()
             async with contextlib.AsyncExitStack() as services:
+                await self._forwarding.start(group)
                 await self._trader.start(services, group)
-                if config.forwarding is not None and not config.dry_run:
-                    await self._start_forwarding(config.forwarding, group)
                 if config.metrics is not None:
                     await services.enter_async_context(
                         serve_metrics(self._status_now, config.metrics.listen)
@@ -159,21 +161,6 @@ class Daemon:
                 )
                 group.create_task(self._sync_forwards(), name="forwards")
                 await self._live_rounds()
-
-    async def _start_forwarding(self, section: ForwardingSection, group: asyncio.TaskGroup) -> None:
-        forwarder = self._forwarder = Forwarder(
-            self._client.htlc_interceptor(),
-            self._deciders(section),
-            deadline_seconds=section.deadline_seconds,
-        )
-        group.create_task(forwarder.run(), name="forwarder")
-        if await forwarder.wait_known(READY_SECONDS) is ForwarderState.FORBIDDEN:
-            problem = "forwarding: the macaroon does not allow it; bake one with role forwarder"
-            raise ConfigError(str(self._path), problem)
-
-    def _deciders(self, section: ForwardingSection) -> list[Decider]:
-        """Who decides on forwards, in the order in which they are asked."""
-        return []
 
     async def _live_rounds(self) -> None:
         if self.config.rounds.on_request:
@@ -315,7 +302,7 @@ class Daemon:
             last_reward=rounds.reward,
             learner=self._actor.stats,
             htlc_events=observer.events,
-            forwarding=self._forwarder.status if self._forwarder else ForwarderStatus(),
+            forwarding=self._forwarding.status,
         )
 
     def _channel_statuses(self) -> list[ChannelStatus]:

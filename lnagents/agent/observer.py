@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from lnagents.agent.candidates import RouteFinder
@@ -77,6 +77,10 @@ class Observer:
         self._fees_earned = 0
         self._newest_forward_ns = 0
         self._recent: deque[tuple[int, Msat]] = deque()
+        self.followers: list[Callable[[HtlcEvent], None]] = []
+        """Told each HTLC event. Those that an interruption swallowed, nobody is told."""
+        self.promised: Callable[[ShortChannelId], Msat] | None = None
+        """What others were promised of an own channel: own payments leave it to them."""
 
     async def load(self) -> None:
         """Take over what the store has from before."""
@@ -149,6 +153,8 @@ class Observer:
 
     def on_htlc(self, event: HtlcEvent) -> None:
         """Take in one event."""
+        for follower in self.followers:
+            follower(event)
         ended = self._flows.on_event(event)
         if ended is None:
             return
@@ -243,7 +249,10 @@ class Observer:
 
     def _tell_finder(self) -> None:
         channels = dict(self._local)
-        for _, scid, amount in self._holds:
+        gone = [(scid, amount) for _, scid, amount in self._holds]
+        if self.promised is not None:
+            gone += [(scid, self.promised(scid)) for scid in channels]
+        for scid, amount in gone:
             channel = channels.get(scid)
             if channel is not None:
                 left = max(0, channel.local_balance_msat - amount)

@@ -190,4 +190,48 @@ CREATE TABLE incidents (
 ) STRICT;
 """
 
-SCHEMA = (VERSION_1, VERSION_2, VERSION_3)
+VERSION_4 = """
+-- HTLCs that were let through with a pass that was sold here; an unknown end counts as settled.
+CREATE TABLE pass_uses (
+    incoming_channel TEXT NOT NULL,
+    incoming_htlc INTEGER NOT NULL,
+    pass_id BLOB NOT NULL,
+    payment_hash TEXT NOT NULL,
+    amount_msat INTEGER NOT NULL,
+    at REAL NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('under_way', 'settled', 'failed', 'unknown')),
+    PRIMARY KEY (incoming_channel, incoming_htlc)
+) STRICT, WITHOUT ROWID;
+
+-- HTLCs that presented what did not let them through; `error` names the `PassRefusal`.
+CREATE TABLE pass_refusals (
+    id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    pass_id BLOB NOT NULL,
+    incoming_channel TEXT NOT NULL,
+    payment_hash TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    amount_msat INTEGER NOT NULL,
+    error TEXT NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
+
+-- Own passes and what became of them: each attempt that presented one.
+CREATE TABLE pass_attempts (
+    id INTEGER PRIMARY KEY,
+    pass_id BLOB NOT NULL,
+    seller_key TEXT NOT NULL,
+    payment_hash TEXT NOT NULL,
+    amount_msat INTEGER NOT NULL,
+    at REAL NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('under_way', 'settled', 'failed', 'refused'))
+) STRICT;
+
+-- Random bytes from which keys are derived.
+CREATE TABLE secrets (
+    name TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+SCHEMA = (VERSION_1, VERSION_2, VERSION_3, VERSION_4)

@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from lnagents.agent.config import SellSection
+from lnagents.agent.passes import PassDesk
 from lnagents.agent.promises import FeePromises
 from lnagents.agent.trade import SalesBook
 from lnagents.lnd import LndClient
@@ -30,6 +31,7 @@ def make_seller(
     sales: SalesBook,
     prices: PriceBook,
     promises: FeePromises,
+    passes: PassDesk | None,
 ) -> DocumentSeller:
     """The seller that the configuration asks for."""
     settings = SellerSettings(
@@ -37,7 +39,7 @@ def make_seller(
         tell_bands=sell.tell_bands,
         max_commitment_seconds=sell.max_commitment_seconds,
     )
-    issuers = standard_issuers(key, settings, router=client, keeper=promises)
+    issuers = standard_issuers(key, settings, router=client, keeper=promises, passes=passes)
     return DocumentSeller(
         client,
         key,

@@ -73,6 +73,11 @@ seed = 0
 # url = "https://aperture.example"
 # key = "02..."
 
+# Sell priority, too: keep a share of each channel free for holders of passes. Needs a macaroon with
+# the role forwarder, and "pass" among market.sell.products.
+# [forwarding]
+# reserved_share = 0.1
+
 # Prometheus.
 # [metrics]
 # listen = "127.0.0.1:9735"

@@ -13,6 +13,7 @@ from lnagents.agent.config import AgentConfig, SellSection
 from lnagents.agent.hints import Advisor
 from lnagents.agent.liquidity import Liquidity
 from lnagents.agent.observer import Observer
+from lnagents.agent.passes import PassDesk
 from lnagents.agent.payments import Payer
 from lnagents.agent.promises import FeePromises
 from lnagents.agent.rounds import Rounds
@@ -54,10 +55,11 @@ class Trader:
         payer: Payer,
         rounds: Rounds,
         promises: FeePromises,
+        passes: PassDesk | None,
         totals: Totals,
         config: Callable[[], AgentConfig],
     ) -> None:
-        """`key` is the own node's; `totals` are counted on."""
+        """`key` is the own node's, `passes` admits holders, `totals` are counted on."""
         self._client = client
         self._key = key
         self._store = store
@@ -66,6 +68,7 @@ class Trader:
         self._payer = payer
         self._rounds = rounds
         self._promises = promises
+        self._passes = passes
         self._totals = totals
         self._config = config
         self._scores = Scores(store.database)
@@ -145,7 +148,13 @@ class Trader:
     ) -> None:
         prices = self._prices = Prices(sell)
         seller = make_seller(
-            sell, self._client, self._key, self._store.sales, prices.book, self._promises
+            sell,
+            self._client,
+            self._key,
+            self._store.sales,
+            prices.book,
+            self._promises,
+            self._passes,
         )
         await services.enter_async_context(
             running_seller(
@@ -159,6 +168,8 @@ class Trader:
         group.create_task(prices.learn(), name="prices")
 
     def _on_sale(self, sale: Sale) -> None:
+        if self._passes is not None:
+            self._passes.on_sale(sale)
         self._totals.hints_sold += 1
         self._totals.hint_income_msat += sale.price_msat
         self._observer.on_sale(sale.price_msat)

@@ -106,6 +106,11 @@ def local_channel(message: ln.Channel) -> LocalChannel:
         active=message.active,
         private=message.private,
         pending_htlcs=len(message.pending_htlcs),
+        forwarded=frozenset(
+            (htlc.forwarding_channel, htlc.forwarding_htlc_index)
+            for htlc in message.pending_htlcs
+            if htlc.forwarding_channel and not htlc.incoming
+        ),
         max_accepted_htlcs=message.local_constraints.max_accepted_htlcs,
         opener_cost_msat=_commitment_fee_sat(message) * MSAT_PER_SAT + anchors,
     )

@@ -7,7 +7,8 @@ first.
 
 Read `paths` (what can be bought), `documents` (what is bought), `records` (what is written down,
 and the seams that a daemon fills in); then `prices`, `issuers`, `seller`, `pricer` and `service`;
-or `l402`, `wallet`, `transport`, `budget` and `buyer`; and `evidence`, what can be shown to others
+or `l402`, `wallet`, `transport`, `budget` and `buyer`; `passes` and `pass_book`, how a
+priority pass is used and counted; and `evidence`, what can be shown to others
 when a statement was false. `stubs` is generated from protos/market.
 """
 
@@ -26,7 +27,7 @@ from lnagents.market.documents import (
     sign_document,
     verify_document,
 )
-from lnagents.market.issuers import FeeKeeper, Issuer
+from lnagents.market.issuers import FeeKeeper, Issuer, PassKeeper
 from lnagents.market.paths import (
     CommitmentRequest,
     LiquidityRequest,
@@ -65,6 +66,7 @@ __all__ = [
     "LiquidityHint",
     "LiquidityRequest",
     "Offer",
+    "PassKeeper",
     "PassRequest",
     "PriceBook",
     "PriceLearner",

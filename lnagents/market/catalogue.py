@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lnagents.market.paths import Product
+from lnagents.market.paths import Product, Request
 from lnagents.model.errors import MarketError
 from lnagents.model.units import (
     MSAT_PER_SAT,
@@ -29,6 +29,7 @@ class Offer(BaseModel):
     peer: NodeKey = ""
     """The channel's other end."""
     price_sat: Annotated[int, Field(ge=1)]
+    """Of one unit: a pass has several (`Request.units`), everything else one."""
 
 
 class Catalogue(BaseModel):
@@ -47,8 +48,13 @@ class Catalogue(BaseModel):
     """How long a quoted price holds; 0: this seller makes no quotes."""
     offers: tuple[Offer, ...]
 
+    def price_of(self, request: Request) -> Msat | None:
+        """What the answer to `request` costs now, in msat; None: not offered."""
+        price = self.price_msat(request.product, request.channel)
+        return None if price is None else price * request.units
+
     def price_msat(self, product: Product, scid: ShortChannelId | None = None) -> Msat | None:
-        """What `product` about channel `scid` costs now, in msat; None: not offered."""
+        """What a unit of `product` about channel `scid` costs now; None: not offered."""
         channel = "" if scid is None else format_short_channel_id(scid)
         for offer in self.offers:
             if (offer.product, offer.channel) == (product.value, channel):

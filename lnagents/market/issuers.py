@@ -17,12 +17,14 @@ from lnagents.market.documents import (
     Document,
     FeeCommitment,
     LiquidityHint,
+    PriorityPass,
     QuotedHop,
     RouteQuote,
 )
 from lnagents.market.paths import (
     CommitmentRequest,
     LiquidityRequest,
+    PassRequest,
     Product,
     Request,
     RouteRequest,
@@ -58,6 +60,25 @@ class FeeKeeper(Protocol):
         """Base fee and rate that channel `scid` will not exceed before `until` (Unix seconds).
 
         From the moment of the answer it is kept. None: no promise is made about this channel.
+        """
+
+
+class PassKeeper(Protocol):
+    """Whoever decides on the own forwards, and so can keep room for those who have a pass."""
+
+    max_seconds: int
+    """For how long passes are issued."""
+
+    def check(self, request: PassRequest, channel: LocalChannel) -> None:
+        """See that there is room now; raises NotForSaleError.
+
+        Those who have not paid ask, too: the answer must tell no more of the channel than hints do.
+        """
+
+    def reserve(self, request: PassRequest, channel: LocalChannel, until: float) -> None:
+        """Keep the room until then (Unix seconds); raises NotForSaleError.
+
+        From the moment of the answer it is kept. Asking again for the same changes nothing.
         """
 
 
@@ -281,4 +302,42 @@ class RouteIssuer:
 def _route(request: Request) -> RouteRequest:
     if not isinstance(request, RouteRequest):
         raise NotForSaleError(f"{request} does not ask for a route")
+    return request
+
+
+@dataclass(slots=True)
+class PassIssuer:
+    """Sells priority on the own channels."""
+
+    keeper: PassKeeper
+    product: Product = Product.PASS
+
+    def seconds(self, request: Request) -> float:
+        """As long as was asked for."""
+        return _pass(request).seconds
+
+    async def check(self, request: Request, channels: Channels) -> None:
+        """See that it is about a public channel that has room, and not for too long."""
+        asked = _pass(request)
+        if asked.seconds > self.keeper.max_seconds:
+            raise NotForSaleError(f"no pass holds for more than {self.keeper.max_seconds} s")
+        self.keeper.check(asked, _public(asked.scid, channels))
+
+    async def issue(self, request: Request, channels: Channels, header: Header) -> Document:
+        """The pass, whose room is kept from now on."""
+        asked = _pass(request)
+        await self.check(request, channels)
+        self.keeper.reserve(asked, _public(asked.scid, channels), header["expires_at"])
+        return PriorityPass(
+            scid=asked.scid,
+            amount_msat=asked.amount_msat,
+            payment_hash=asked.payment_hash,
+            buyer_key=asked.buyer_key,
+            **header,
+        )
+
+
+def _pass(request: Request) -> PassRequest:
+    if not isinstance(request, PassRequest):
+        raise NotForSaleError(f"{request} does not ask for a pass")
     return request

@@ -27,7 +27,8 @@ from lnagents.model.units import (
 CATALOGUE_PATH = "/v1/catalogue"
 QUOTES_PREFIX = "/v1/quotes"
 """Before a path, it asks for a quote, for free."""
-PAID_PREFIXES = ("/v1/hints/", "/v1/commitments/", "/v1/routes/", "/v1/passes/")
+PASSES_PREFIX = "/v1/passes/"
+PAID_PREFIXES = ("/v1/hints/", "/v1/commitments/", "/v1/routes/", PASSES_PREFIX)
 """Of all that costs money; Aperture's configuration has the same (`testbed.settings`)."""
 MAX_PATH_LENGTH = 300
 """Characters; the longest path, a quoted pass, has 254."""
@@ -35,6 +36,10 @@ MAX_AMOUNT_MSAT = 21_000_000 * 100_000_000 * 1_000
 """All bitcoin there will be."""
 MAX_SECONDS = 30 * 86_400
 """No promise is made for longer."""
+
+PASS_UNIT_MSAT = 10_000_000
+PASS_UNIT_SECONDS = 60
+"""A pass has a unit for every so much and so long that it has begun; the price is for one."""
 
 _KEY = re.compile(r"0[23][0-9a-f]{64}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -72,6 +77,11 @@ class Request(ABC):
     def channel(self) -> ShortChannelId | None:
         """The seller's channel that this is about; None: it is about no certain one."""
         return None
+
+    @property
+    def units(self) -> int:
+        """How many times the product's price this costs."""
+        return 1
 
     @abstractmethod
     def scope(self) -> str:
@@ -174,6 +184,11 @@ class PassRequest(Request):
     def channel(self) -> ShortChannelId:
         """The channel."""
         return self.scid
+
+    @property
+    def units(self) -> int:
+        """As much is kept for the holder, and as long."""
+        return -(-self.amount_msat // PASS_UNIT_MSAT) * -(-self.seconds // PASS_UNIT_SECONDS)
 
     def scope(self) -> str:
         """The path without the nonce."""

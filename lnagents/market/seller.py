@@ -24,6 +24,8 @@ from lnagents.market.issuers import (
     Header,
     Issuer,
     LiquidityIssuer,
+    PassIssuer,
+    PassKeeper,
     RouteIssuer,
     RouteNode,
 )
@@ -214,7 +216,7 @@ class DocumentSeller:
         request, plain, mark = parse_quoted(path)
         sale = await self._sales.find_sale(token.payment_hash)
         if sale is None:
-            paid_msat = await self._paid_msat(token, plain, mark)
+            paid_msat = await self._paid_msat(token, request, plain, mark)
             document = await self._document(request)
             sale = await self._sales.record_sale(
                 Sale(
@@ -239,9 +241,11 @@ class DocumentSeller:
             raise NotForSaleError(f"no {request.product.value} is sold now")
         await self._issuer(request).check(request, await self._known_channels())
         self._prices.asked(request)
-        return price
+        return price * request.units
 
-    async def _paid_msat(self, token: TokenIdentity, plain: str, mark: QuoteMark | None) -> Msat:
+    async def _paid_msat(
+        self, token: TokenIdentity, request: Request, plain: str, mark: QuoteMark | None
+    ) -> Msat:
         """What the token's payment brought in.
 
         Raises:
@@ -256,7 +260,7 @@ class DocumentSeller:
             raise TokenError("the token's invoice was not made for a token")
         if invoice.status is not InvoiceStatus.SETTLED:
             raise TokenError("the token's invoice is not paid")
-        least_sat = self._prices.minimum_sat
+        least_sat = self._prices.minimum_sat * request.units
         if mark is not None:
             await self._check_seal(plain, mark)
             least_sat = mark.price_sat
@@ -312,8 +316,17 @@ def standard_issuers(
     *,
     router: RouteNode | None = None,
     keeper: FeeKeeper | None = None,
+    passes: PassKeeper | None = None,
 ) -> list[Issuer]:
-    """Issuers of hints; of route quotes with a `router`; of commitments with a `keeper` of fees."""
+    """Issuers of hints, and of what else there is somebody for.
+
+    Args:
+        key: the own node's.
+        settings: what is revealed, and for how long it holds.
+        router: finds the routes that are quoted.
+        keeper: keeps the fees that are committed to.
+        passes: admits those who have one.
+    """
     issuers: list[Issuer] = [
         LiquidityIssuer(key, settings.valid_seconds, settings.bands, settings.tell_bands)
     ]
@@ -321,4 +334,6 @@ def standard_issuers(
         issuers.append(CommitmentIssuer(keeper, settings.max_commitment_seconds))
     if router is not None:
         issuers.append(RouteIssuer(router, key, settings.valid_seconds, settings.bands))
+    if passes is not None:
+        issuers.append(PassIssuer(passes))
     return issuers

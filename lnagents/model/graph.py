@@ -148,6 +148,9 @@ class LocalChannel:
     """What the opener's balance is short of while no HTLC is pending: the commitment's fee at the
     present rate, and both anchors. `commit_fee_msat` also has what outputs of whole satoshi round
     off, and the outputs that are too small to exist."""
+    forwarded: frozenset[tuple[ShortChannelId, int]] = frozenset()
+    """Of the pending HTLCs those that leave here and came in elsewhere: the channel that they came
+    in by, and their number there."""
 
     @property
     def spendable_msat(self) -> Msat:

@@ -1,6 +1,6 @@
 """Priority passes: admission to the liquidity of a channel that is kept for those who have one.
 
-This is the document and who may use it. Nobody honours it yet: sellers do not offer passes.
+How one is used is in `lnagents.market.passes`, how much of it is left in `pass_book`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from lnagents.model.units import Msat, NodeKey, PaymentHash, ShortChannelId
 class PriorityPass(Document):
     """Until it expires, its holder may send up to `amount_msat` on over `scid`, before others.
 
-    Exactly one of `payment_hash` and `buyer_key` is given: a router on the way sees the pass, and
-    learns the payment's preimage, but can use neither for a payment of its own.
+    Exactly one of `payment_hash` and `buyer_key` is given, so that nobody can use it who merely saw
+    it, or learned a preimage. One HTLC at a time may be under way with it.
     """
 
     scid: ShortChannelId

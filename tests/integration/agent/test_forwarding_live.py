@@ -80,4 +80,6 @@ async def test_a_macaroon_that_does_not_allow_it_is_named(
     agent = make_agent(FORWARDER, {"forwarding": {}}, macaroon=macaroon)
     await agent.launch()
     assert await agent.wait() == 2
-    assert "forwarding: the macaroon does not allow it" in " ".join(agent.log.read_text().split())
+    assert "lnd.macaroon: does not allow deciding on forwards" in " ".join(
+        agent.log.read_text().split()
+    )

@@ -35,6 +35,8 @@ network = "NETWORK"
     + LIMITS
 )
 
+SELL_PASSES = '[market.sell]\nservice_port = 1\npricer_port = 2\nproducts = ["pass"]\n'
+
 
 def _parse(text: str) -> AgentConfig:
     return parse_config(text, Path("/somewhere/agent.toml"))
@@ -81,6 +83,15 @@ def test_only_regtest_is_live_by_itself(network: str, mode: Mode | None, dry_run
             ("[limits]", "[actor]\nkind = 'heuristic'\nheuristic = 'x'\n[limits]"),
             "actor.heuristic: 'x' is none of lnd-default, ",
         ),
+        (
+            ("[limits]", SELL_PASSES + "[limits]"),
+            'market.sell.products: "pass" needs forwarding.reserved_share above 0',
+        ),
+        (
+            ("[limits]", SELL_PASSES + "[forwarding]\ndeadline_seconds = 1\n[limits]"),
+            'market.sell.products: "pass" needs forwarding.reserved_share above 0',
+        ),
+        (("[limits]", "[forwarding]\nreserved_share = 1\n[limits]"), "forwarding.reserved_share"),
         (("[lnd]", "[lnd"), "not valid TOML"),
     ],
 )
