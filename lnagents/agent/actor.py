@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import structlog
 
 from lnagents.agent.candidates import Candidate
+from lnagents.agent.choosing import Choice
 from lnagents.agent.config import ActorSection, FeesSection
-from lnagents.agent.payments import Choice
 from lnagents.agent.trained import TeamSight, read_team
 from lnagents.env import (
     ACTION_NAMES,

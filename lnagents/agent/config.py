@@ -223,6 +223,8 @@ class BuySection(StrictModel):
     """Where hints may be bought."""
 
     sellers: tuple[SellerSection, ...] = ()
+    passes: bool = False
+    """Whether to buy priority for own payments, too, where it is worth its price."""
     payment_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0
     """For the payment of one hint; the payment that it is bought for waits as long."""
     per_seller_per_day_msat: NonNegative | None = None

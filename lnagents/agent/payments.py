@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
 
 from lnagents.agent.candidates import Candidate, PathQuery, RouteFinder
+from lnagents.agent.choosing import Choice, HintAdvisor, PassHolder, RouteChooser
 from lnagents.agent.config import AgentConfig
 from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.limits import Purpose, fee_limit
 from lnagents.agent.liquidity import FINAL_FAILURES, POLICY_FAILURES, Liquidity
 from lnagents.agent.observer import Observer
+from lnagents.agent.pass_wallet import Presented
 from lnagents.agent.store import Store
 from lnagents.lnd import LndClient
 from lnagents.model.errors import (
@@ -66,33 +67,6 @@ STOP_SECONDS = 5.0
 _log = structlog.get_logger("lnagents.agent.payments")
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which candidate to try, and why."""
-
-    index: int
-    reason: str
-    token: int = 0
-    """For `RouteChooser.outcome`; 0: there is nothing to learn from it."""
-
-
-class RouteChooser(Protocol):
-    """Chooses among candidates and is told what came of it."""
-
-    async def choose(self, candidates: list[Candidate]) -> Choice:
-        """Choose one; there is at least one."""
-
-    def outcome(self, token: int, cost: float) -> None:
-        """Say what everything from this choice on has cost, in attempt costs; less is better."""
-
-
-class HintAdvisor(Protocol):
-    """Buys information before a payment, if that is worth it."""
-
-    async def advise(self, payment_hash: PaymentHash, candidates: list[Candidate]) -> bool:
-        """Whether something was learned, so that candidates should be sought again."""
-
-
 @dataclass(slots=True)
 class _Run:
     """One payment under way in this process."""
@@ -105,6 +79,8 @@ class _Run:
     tokens: list[tuple[int, int]] = field(default_factory=list)
     """Token of each choice, and how many attempts had failed before it."""
     failed_attempts: int = 0
+    presented: list[Presented] = field(default_factory=list)
+    """Passes of the attempt that is under way."""
 
 
 class Payer:
@@ -133,6 +109,10 @@ class Payer:
         self._on_outcome = on_outcome
         self.advisor: HintAdvisor | None = None
         """Asked before each payment that is not a purchase itself."""
+        self.passes: PassHolder | None = None
+        """Presents the own passes."""
+        self.prepare: Callable[[PaymentHash, Candidate], Awaitable[None]] | None = None
+        """Awaited before each attempt of a payment that is not a purchase; it may buy a pass."""
         self.on_policy: Callable[[bytes], None] | None = None
         """Told the signed policies that come along with failures."""
         self._running: dict[PaymentHash, asyncio.Task[PaymentRecord]] = {}
@@ -325,7 +305,10 @@ class Payer:
                 return reason
             choice = await self._chooser.choose(candidates)
             run.tokens.append((choice.token, run.failed_attempts))
-            failure = await self._attempt(run, candidates[choice.index], choice)
+            chosen = candidates[choice.index]
+            if self.prepare is not None and run.record.purpose is not Purpose.HINT:
+                await self.prepare(run.record.payment_hash, chosen)
+            failure = await self._attempt(run, chosen, choice)
             if failure is None:
                 return None
             reason = failure
@@ -358,6 +341,8 @@ class Payer:
             now=started,
         )
         self._observer.hold(route.scids[0], route.total_amount_msat)
+        if self.passes is not None:
+            route, run.presented = self.passes.attach(payment_hash, route, number)
         try:
             attempt = await self._client.send_to_route(payment_hash, route)
         except LndError as exc:
@@ -369,6 +354,7 @@ class Payer:
 
     async def _settled(self, run: _Run, chosen: Candidate, fee_msat: Msat, preimage: bytes) -> None:
         now = time.time()
+        self._end_passes(run, AttemptStatus.SETTLED, None)
         self._liquidity.settled(chosen.edges[1:], now)
         self._store.save_beliefs(*self._liquidity.take_changes())
         await self._store.payments.settle(
@@ -380,6 +366,7 @@ class Payer:
     ) -> str:
         now = time.time()
         run.failed_attempts += 1
+        self._end_passes(run, AttemptStatus.FAILED, failure)
         self._observer.release(chosen.route.scids[0], chosen.route.total_amount_msat)
         await self._store.payments.fail_attempt(number, failure, now)
         if failure is None:
@@ -402,6 +389,11 @@ class Payer:
             # The same way may be right once the forwarder's true policy is known.
             run.tried.discard(chosen.route.scids)
         return cause
+
+    def _end_passes(self, run: _Run, status: AttemptStatus, failure: AttemptFailure | None) -> None:
+        presented, run.presented = run.presented, []
+        if self.passes is not None and presented:
+            self.passes.ended(presented, status, failure)
 
     async def _unknown(
         self, run: _Run, chosen: Candidate, number: int, error: LndError

@@ -216,16 +216,16 @@ CREATE TABLE pass_refusals (
     reason TEXT NOT NULL
 ) STRICT;
 
--- Own passes and what became of them: each attempt that presented one.
+-- Attempts that presented an own pass to hop `hop` of their route.
 CREATE TABLE pass_attempts (
-    id INTEGER PRIMARY KEY,
+    attempt INTEGER NOT NULL REFERENCES attempts,
+    hop INTEGER NOT NULL,
     pass_id BLOB NOT NULL,
     seller_key TEXT NOT NULL,
-    payment_hash TEXT NOT NULL,
     amount_msat INTEGER NOT NULL,
-    at REAL NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('under_way', 'settled', 'failed', 'refused'))
-) STRICT;
+    state TEXT NOT NULL CHECK (state IN ('under_way', 'settled', 'passed', 'refused', 'lost')),
+    PRIMARY KEY (attempt, hop)
+) STRICT, WITHOUT ROWID;
 
 -- Random bytes from which keys are derived.
 CREATE TABLE secrets (

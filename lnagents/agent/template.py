@@ -72,6 +72,9 @@ seed = 0
 # [[market.buy.sellers]]
 # url = "https://aperture.example"
 # key = "02..."
+# And priority on their channels, where it is worth its price:
+# [market.buy]
+# passes = true
 
 # Sell priority, too: keep a share of each channel free for holders of passes. Needs a macaroon with
 # the role forwarder, and "pass" among market.sell.products.

@@ -13,6 +13,9 @@ from lnagents.agent.config import AgentConfig, SellSection
 from lnagents.agent.hints import Advisor
 from lnagents.agent.liquidity import Liquidity
 from lnagents.agent.observer import Observer
+from lnagents.agent.pass_buying import PassBuyer
+from lnagents.agent.pass_ledger import OwnPassLedger
+from lnagents.agent.pass_wallet import PassWallet
 from lnagents.agent.passes import PassDesk
 from lnagents.agent.payments import Payer
 from lnagents.agent.promises import FeePromises
@@ -121,6 +124,16 @@ class Trader:
         advisor = Advisor(buyer, self._liquidity, self._config, self._on_hint_decision, scores)
         self._payer.advisor = advisor
         group.create_task(self._resume_purchases(buyer, advisor), name="purchases")
+        await self._start_passes(buyer, group)
+
+    async def _start_passes(self, buyer: DocumentBuyer, group: asyncio.TaskGroup) -> None:
+        wallet = PassWallet(OwnPassLedger(self._store.database))
+        await wallet.load()
+        self._payer.passes = wallet
+        group.create_task(wallet.run(), name="own passes")
+        if self._config().market.buy.passes:
+            passes = PassBuyer(buyer, wallet, self._config, self._on_hint_decision)
+            self._payer.prepare = passes.prepare
 
     async def _resume_purchases(self, buyer: DocumentBuyer, advisor: Advisor) -> None:
         while True:

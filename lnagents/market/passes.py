@@ -18,7 +18,7 @@ Who could misuse it?
   payment hash, channel and amount.
 * The holder itself, by using the pass again: the seller counts (`pass_book`).
 * The seller can refuse to honour it, and does not gain by that more than the price. Its buyer finds
-  out by the first use and buys there no more (`agent.pass_wallet`).
+  out by the first use, and each refusal lowers what it pays there (`agent.pass_wallet`).
 """
 
 from __future__ import annotations
