@@ -1,13 +1,4 @@
-"""When to buy a hint: before a payment, about the hop that decides, if it is worth its price.
-
-The rule: take the candidate that would be chosen without learning. Its most uncertain hop, of those
-one of whose ends is a configured seller, decides. If the hint says no, another candidate is taken
-and a failed attempt is saved, which happens with probability 1 - p. So a hint is worth
-(1 - p) × attempt cost, if it is right. How far it can be relied on is learned from what became of
-the seller's hints before (`lnagents.market.scores`): its skill is 1 if they were always right, 0 if
-they told no more than was believed anyway. A hint is bought if worth × skill is more than its price
-and the budgets allow it; so a seller whose information does not help is dropped.
-"""
+"""Buying hints before payments: what `lnagents.agent.questions` asks for, within the budgets."""
 
 from __future__ import annotations
 
@@ -19,11 +10,11 @@ from collections.abc import Callable
 import structlog
 
 from lnagents.agent.candidates import Candidate
-from lnagents.agent.config import AgentConfig, BuySection
+from lnagents.agent.config import AgentConfig
 from lnagents.agent.liquidity import Liquidity
+from lnagents.agent.questions import Question, decisive_question
 from lnagents.agent.scores import Scores
 from lnagents.agent.store import HintRecord
-from lnagents.env import AttemptCost
 from lnagents.market import (
     Catalogue,
     DocumentBuyer,
@@ -34,7 +25,6 @@ from lnagents.market import (
     new_nonce,
 )
 from lnagents.model.errors import LnagentsError
-from lnagents.model.graph import Edge
 from lnagents.model.units import (
     Msat,
     NodeKey,
@@ -43,9 +33,6 @@ from lnagents.model.units import (
     format_msat,
     format_short_channel_id,
 )
-
-CERTAIN = 0.05
-"""Hops whose chance is within this of 0 or 1 are not asked about."""
 
 PRICE_SECONDS = 60.0
 """How long a catalogue's prices are taken for granted."""
@@ -82,14 +69,12 @@ class Advisor:
 
     async def advise(self, payment_hash: PaymentHash, candidates: list[Candidate]) -> bool:
         """Buy the hint that decides, if there is one worth it; True if something was learned."""
-        config = self._config()
-        if len(candidates) < 2:
-            return False  # with nothing to choose from no answer would change anything
-        found = self._decisive(candidates[0], config.market.buy)
-        if found is None:
+        question = decisive_question(
+            candidates, self._known_sellers(), self._liquidity, time.time()
+        )
+        if question is None:
             return False
-        edge, amount, chance, seller = found
-        key = (edge.scid, edge.source)
+        key = (question.edge.scid, question.edge.source)
         other = self._buying.get(key)
         if other is not None:
             # Another payment asks the same right now.
@@ -99,9 +84,7 @@ class Advisor:
             return True
         self._buying[key] = done = asyncio.Event()
         try:
-            return await self._weigh(
-                payment_hash, seller, edge, amount, chance, config.routing.attempt_cost()
-            )
+            return await self._weigh(payment_hash, question)
         finally:
             done.set()
             del self._buying[key]
@@ -123,39 +106,21 @@ class Advisor:
             )
         )
 
-    def _decisive(
-        self, candidate: Candidate, buy: BuySection
-    ) -> tuple[Edge, Msat, float, Seller] | None:
+    def _known_sellers(self) -> dict[NodeKey, Seller]:
+        """Those that are configured, answer, and have been of use."""
         now = time.time()
-        sellers = {
+        return {
             one.key: Seller(one.url, one.key)
-            for one in buy.sellers
+            for one in self._config().market.buy.sellers
             if self._silent_until.get(one.key, 0.0) <= now and self._scores.skill(one.key) > 0.0
         }
-        best: tuple[Edge, Msat, float, Seller] | None = None
-        hops = list(zip(candidate.edges, candidate.estimates, strict=True))[1:]
-        for (edge, amount), estimate in hops:
-            seller = sellers.get(edge.source) or sellers.get(edge.target)
-            chance = estimate.probability
-            if seller is None or not CERTAIN < chance < 1.0 - CERTAIN:
-                continue
-            if self._liquidity.has_hint(edge, now):
-                continue
-            if best is None or abs(chance - 0.5) < abs(best[2] - 0.5):
-                best = edge, amount, chance, seller
-        return best
 
-    async def _weigh(
-        self,
-        payment_hash: PaymentHash,
-        seller: Seller,
-        edge: Edge,
-        amount: Msat,
-        chance: float,
-        cost: AttemptCost,
-    ) -> bool:
-        skill = self._scores.skill(seller.key)
-        worth = round((1.0 - chance) * cost.of(amount) * skill)
+    async def _weigh(self, payment_hash: PaymentHash, question: Question) -> bool:
+        seller = self._known_sellers()[question.seller]
+        edge, amount, chance = question.edge, question.amount_msat, question.chance
+        worth = question.worth_msat(
+            self._config().routing.attempt_cost(), self._scores.skill(seller.key)
+        )
         asked = f"{format_short_channel_id(edge.scid)} from {edge.source[:8]}"
         asked += f", {format_msat(amount)}"
         try:
