@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 
 from lnagents.agent.forwarder import ForwarderState
 from lnagents.lnd import LndClient, LndEndpoint, Role, StreamRestarted
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 AMOUNT_MSAT = 3_000_000
 FORWARDER = "dave"
 PATIENCE_SECONDS = 20.0
+
+
+@pytest_asyncio.fixture(scope="module", autouse=True, loop_scope="session")
+async def _money_is_put_back(testbed: Testbed) -> AsyncIterator[None]:
+    yield
+    await testbed.reset()
 
 
 async def through_forwarder(testbed: Testbed) -> Awaitable[Attempt]:
@@ -50,6 +57,50 @@ async def test_a_killed_daemon_strands_nothing(testbed: Testbed, make_agent: Mak
 
     await agent.start()
     assert (await (await through_forwarder(testbed))).status is AttemptStatus.SETTLED
+
+
+async def test_agents_trade_priority(testbed: Testbed, make_agent: MakeAgent) -> None:
+    """alice buys a pass of carol for a payment to frank, presents it, and carol counts it."""
+    amount = 1_500_000_000
+    site = testbed.sellers["carol"]
+    seller = make_agent(
+        "carol",
+        {
+            "forwarding": {"reserved_share": 0.4},
+            "market.sell": {
+                "service_host": site.service_host,
+                "service_port": site.service_port,
+                "pricer_host": site.pricer_host,
+                "pricer_port": site.pricer_port,
+                "products": ["pass"],
+                "price_sat": 1,
+            },
+        },
+    )
+    buyer = make_agent(
+        "alice",
+        {
+            "limits": {"hint_per_purchase_msat": 1_000_000},
+            "market.buy": {
+                "sellers": [{"url": site.url, "key": testbed.nodes["carol"].key}],
+                "passes": True,
+            },
+        },
+    )
+    await asyncio.gather(seller.start(), buyer.start())
+    invoice = await testbed.client("frank").add_invoice(amount)
+    report = await buyer.control.pay(invoice.payment_request)
+    assert report.settled, report.reason
+    ((verdict, reason),) = buyer.query(
+        "SELECT verdict, reason FROM decisions WHERE change LIKE 'pass for%'"
+    )
+    assert verdict == "bought", reason
+    await asyncio.gather(seller.terminate(), buyer.terminate())
+    ((state, seller_key),) = buyer.query("SELECT state, seller_key FROM pass_attempts")
+    assert (state, seller_key) == ("settled", testbed.nodes["carol"].key)
+    ((used, payment_hash),) = seller.query("SELECT amount_msat, payment_hash FROM pass_uses")
+    assert (used, payment_hash) == (amount, report.payment_hash)
+    assert seller.query("SELECT * FROM pass_refusals") == []
 
 
 async def test_another_program_decides_already(testbed: Testbed, make_agent: MakeAgent) -> None:

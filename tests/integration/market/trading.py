@@ -16,6 +16,7 @@ from lnagents.market import (
     DocumentBuyer,
     DocumentSeller,
     LiquidityRequest,
+    PassKeeper,
     PriceBook,
     Product,
     Purchase,
@@ -112,6 +113,7 @@ class Market:
         *,
         kind: type[DocumentSeller] = DocumentSeller,
         settings: SellerSettings | None = None,
+        passes: PassKeeper | None = None,
     ) -> None:
         """Start selling."""
         settings = settings or SellerSettings()
@@ -121,7 +123,11 @@ class Market:
             self.sales.sales,
             self.prices,
             standard_issuers(
-                self.seller.key, settings, router=self.seller_node, keeper=FixedFees()
+                self.seller.key,
+                settings,
+                router=self.seller_node,
+                keeper=FixedFees(),
+                passes=passes,
             ),
             settings,
         )
