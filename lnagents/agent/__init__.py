@@ -2,7 +2,8 @@
 
 `config` is what its user writes. `database`, `schema`, `store`, `ledger` and `trade` are what it
 remembers, `limits` what it can never exceed. `liquidity` is what it believes of others' channels,
-`candidates` turns that into routes, `payments` sends along them, `hints` buys information first.
+`candidates` turns that into routes, `payments` sends along them, `hints` says
+what to buy first and `buying` buys it.
 `observer` watches the own node, `actor` decides, `rounds` holds that against the limits and carries
 it out. `daemon` joins all of it; `control` is how others talk to it, `status` what it says of
 itself, `metrics` and `logs` what it exposes. Who only talks to a daemon need not load one, so
@@ -12,7 +13,13 @@ itself, `metrics` and `logs` what it exposes. Who only talks to a daemon need no
 from lnagents.agent.config import AgentConfig, Mode, load_config, parse_config
 from lnagents.agent.control import AgentControl
 from lnagents.agent.ledger import PaymentState
-from lnagents.agent.status import AgentStatus, ChannelStatus, CheckpointReport, PaymentReport
+from lnagents.agent.status import (
+    AgentStatus,
+    ChannelStatus,
+    CheckpointReport,
+    PaymentReport,
+    PurchaseReport,
+)
 
 __all__ = [
     "AgentConfig",
@@ -23,6 +30,7 @@ __all__ = [
     "Mode",
     "PaymentReport",
     "PaymentState",
+    "PurchaseReport",
     "load_config",
     "parse_config",
 ]

@@ -13,8 +13,15 @@ import grpc
 from grpc import aio
 
 from lnagents.agent.ledger import PaymentRecord
-from lnagents.agent.messages import payment_message, payment_report, status, status_message
-from lnagents.agent.status import AgentStatus, CheckpointReport, PaymentReport
+from lnagents.agent.messages import (
+    payment_message,
+    payment_report,
+    purchase_message,
+    purchase_report,
+    status,
+    status_message,
+)
+from lnagents.agent.status import AgentStatus, CheckpointReport, PaymentReport, PurchaseReport
 from lnagents.agent.stubs import control_pb2 as pb
 from lnagents.agent.stubs.control_pb2_grpc import (
     AgentControlServicer,
@@ -27,11 +34,12 @@ from lnagents.model.errors import (
     InvalidRequestError,
     LimitExceededError,
     LnagentsError,
+    MarketError,
     NodeTimeoutError,
     NodeUnavailableError,
     PaymentError,
 )
-from lnagents.model.units import Msat
+from lnagents.model.units import Msat, NodeKey
 
 SOCKET_NAME = "control.sock"
 
@@ -63,6 +71,18 @@ class Controlled(Protocol):
         self, request: str, *, max_fee_msat: Msat | None, timeout: float
     ) -> PaymentRecord:
         """Pay an invoice."""
+
+    async def buy(
+        self,
+        seller_url: str,
+        seller_key: NodeKey,
+        path: str,
+        *,
+        max_price_msat: Msat | None,
+        again: bool,
+        timeout: float,
+    ) -> PurchaseReport:
+        """Buy a document."""
 
     async def status(self) -> AgentStatus:
         """The agent now."""
@@ -129,6 +149,7 @@ _STATUS_OF_ERROR: tuple[tuple[type[LnagentsError], grpc.StatusCode], ...] = (
     (InvalidRequestError, grpc.StatusCode.INVALID_ARGUMENT),
     (LimitExceededError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (PaymentError, grpc.StatusCode.FAILED_PRECONDITION),
+    (MarketError, grpc.StatusCode.ABORTED),
     (LnagentsError, grpc.StatusCode.INTERNAL),
 )
 
@@ -144,6 +165,18 @@ class _Service(AgentControlServicer):
             request.payment_request, max_fee_msat=limit, timeout=request.timeout_seconds
         )
         return payment_message(await _answer(context, work))
+
+    async def Buy(self, request: pb.BuyRequest, context: Context) -> pb.Purchase:  # noqa: N802
+        limit = request.max_price_msat if request.HasField("max_price_msat") else None
+        work = self._daemon.buy(
+            request.seller_url,
+            request.seller_key.hex(),
+            request.path,
+            max_price_msat=limit,
+            again=request.again,
+            timeout=request.timeout_seconds,
+        )
+        return purchase_message(await _answer(context, work))
 
     async def GetStatus(  # noqa: N802
         self, request: pb.GetStatusRequest, context: Context
@@ -276,6 +309,46 @@ class AgentControl:
             await self._ask(self._stub.Pay(message, timeout=timeout + PAY_MARGIN_SECONDS))
         )
 
+    async def buy(
+        self,
+        seller_url: str,
+        seller_key: NodeKey,
+        path: str,
+        *,
+        max_price_msat: Msat | None = None,
+        again: bool = False,
+        timeout: float = 60.0,
+    ) -> PurchaseReport:
+        """Buy the document that `path` asks for; asking again while it holds pays nothing more.
+
+        Args:
+            seller_url: of the seller's Aperture.
+            seller_key: of its node.
+            path: the question (`lnagents.market.Request.path`), with a nonce that is new.
+            max_price_msat: the most to pay; None: what the agent's budget allows.
+            again: buy also if an answer to the same question still holds.
+            timeout: seconds. What was paid for by then, the agent collects all the same.
+
+        Raises:
+            MarketError: it is not for sale, costs more, or was paid for and has not come yet.
+            LimitExceededError: a budget of the agent forbids it.
+            PaymentError: it was not paid, for instance in dry-run.
+            InvalidRequestError: nothing can be sold under such a path.
+            NodeUnavailableError: the daemon does not run, or ended; what it paid for it collects
+                when it starts again.
+        """
+        message = pb.BuyRequest(
+            seller_url=seller_url,
+            seller_key=bytes.fromhex(seller_key),
+            path=path,
+            max_price_msat=max_price_msat,
+            again=again,
+            timeout_seconds=timeout,
+        )
+        return purchase_report(
+            await self._ask(self._stub.Buy(message, timeout=timeout + PAY_MARGIN_SECONDS))
+        )
+
     async def status(self) -> AgentStatus:
         """The agent now.
 
@@ -349,5 +422,6 @@ _ERROR_OF_STATUS: dict[grpc.StatusCode, type[LnagentsError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: LimitExceededError,
     grpc.StatusCode.FAILED_PRECONDITION: PaymentError,
+    grpc.StatusCode.ABORTED: MarketError,
     grpc.StatusCode.DEADLINE_EXCEEDED: NodeTimeoutError,
 }

@@ -26,13 +26,19 @@ from lnagents.agent.payments import Payer
 from lnagents.agent.promises import FeePromises
 from lnagents.agent.rounds import Rounds
 from lnagents.agent.scores import STORE_NAME
-from lnagents.agent.status import AgentStatus, ChannelStatus, CheckpointReport
+from lnagents.agent.status import (
+    AgentStatus,
+    ChannelStatus,
+    CheckpointReport,
+    PurchaseReport,
+)
 from lnagents.agent.store import Store
 from lnagents.agent.trader import Trader
 from lnagents.lnd import LndClient, LndEndpoint
+from lnagents.market import Seller
 from lnagents.model.errors import ConfigError, InvalidRequestError, LndError, StoreError
 from lnagents.model.graph import ChannelPolicy
-from lnagents.model.units import Msat
+from lnagents.model.units import Msat, NodeKey
 
 LOCK_NAME = "lock"
 
@@ -122,6 +128,7 @@ class Daemon:
                 key=info.key,
                 store=store,
                 observer=self._observer,
+                finder=finder,
                 liquidity=liquidity,
                 payer=self._payer,
                 rounds=self._rounds,
@@ -221,6 +228,25 @@ class Daemon:
     ) -> PaymentRecord:
         """Pay an invoice; see `Payer.pay`."""
         return await self._payer.pay(request, max_fee_msat=max_fee_msat, timeout=timeout)
+
+    async def buy(
+        self,
+        seller_url: str,
+        seller_key: NodeKey,
+        path: str,
+        *,
+        max_price_msat: Msat | None,
+        again: bool,
+        timeout: float,
+    ) -> PurchaseReport:
+        """Buy a document; see `Trader.buy`."""
+        return await self._trader.buy(
+            Seller(seller_url, seller_key),
+            path,
+            max_price_msat=max_price_msat,
+            again=again,
+            timeout=timeout,
+        )
 
     async def status(self) -> AgentStatus:
         """The agent now, balances included."""
@@ -374,7 +400,6 @@ def _fixed_change(old: AgentConfig, new: AgentConfig) -> str:
             "actor": config.actor,
             "forwarding": config.forwarding,
             "market.sell": sell,
-            "market.buy.sellers": bool(market.buy.sellers),
             "limits.hint_per_purchase_msat": limits.hint_per_purchase_msat,
             "limits.hint_per_hour_msat": limits.hint_per_hour_msat,
             "limits.hint_per_day_msat": limits.hint_per_day_msat,

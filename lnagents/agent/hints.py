@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
-from lnagents.agent.candidates import Candidate
+from lnagents.agent.candidates import Candidate, RouteFinder
 from lnagents.agent.config import AgentConfig
 from lnagents.agent.liquidity import Liquidity
 from lnagents.agent.questions import Question, decisive_question
@@ -17,10 +18,11 @@ from lnagents.agent.scores import Scores
 from lnagents.agent.store import HintRecord
 from lnagents.market import (
     Catalogue,
-    DocumentBuyer,
+    Document,
     LiquidityHint,
     LiquidityRequest,
     Product,
+    Request,
     Seller,
     new_nonce,
 )
@@ -34,9 +36,6 @@ from lnagents.model.units import (
     format_short_channel_id,
 )
 
-PRICE_SECONDS = 60.0
-"""How long a catalogue's prices are taken for granted."""
-
 BUY_SECONDS = 15.0
 """A purchase that takes longer is left to `resume` of the buyer; the payment goes on without it."""
 
@@ -46,24 +45,35 @@ SILENCE_SECONDS = 30.0
 _log = structlog.get_logger("lnagents.agent.hints")
 
 
+class Desk(Protocol):
+    """Where to buy; `lnagents.agent.buying.BuyingDesk` is one, and has what comes in learned."""
+
+    async def catalogue(self, seller: Seller) -> Catalogue:
+        """What a seller offers now."""
+
+    async def buy(self, seller: Seller, request: Request, *, agreed_price_msat: Msat) -> Document:
+        """Buy it; raises what `DocumentBuyer.buy` raises."""
+
+
 class Advisor:
     """Buys hints for a `Payer`."""
 
     def __init__(
         self,
-        buyer: DocumentBuyer,
+        desk: Desk,
+        finder: RouteFinder,
         liquidity: Liquidity,
         config: Callable[[], AgentConfig],
         record: Callable[[str, str, str, str], None],
         scores: Scores,
     ) -> None:
         """`record` is told subject, verdict (`bought`, `skipped`), what was asked, and why."""
-        self._buyer = buyer
+        self._desk = desk
+        self._finder = finder
         self._liquidity = liquidity
         self._config = config
         self._record = record
         self._scores = scores
-        self._catalogues: dict[NodeKey, tuple[float, Catalogue]] = {}
         self._silent_until: dict[NodeKey, float] = {}
         self._buying: dict[tuple[ShortChannelId, NodeKey], asyncio.Event] = {}
 
@@ -89,11 +99,13 @@ class Advisor:
             done.set()
             del self._buying[key]
 
-    def learn(self, hint: LiquidityHint, prior: float | None = None) -> None:
-        """Let a verified hint bound what is believed.
-
-        It is scored if `prior`, the chance that was believed before, is known.
-        """
+    def learn(self, hint: LiquidityHint) -> None:
+        """Let a verified hint bound what is believed; it is scored against what was before."""
+        edge = self._finder.edge(hint.scid, hint.source)
+        scored: tuple[NodeKey, float] | tuple[()] = ()
+        if edge is not None:
+            before = self._liquidity.estimate(edge, hint.amount_msat, time.time())
+            scored = (hint.issuer, before.probability)
         self._liquidity.add_hint(
             HintRecord(
                 hint.scid,
@@ -102,7 +114,7 @@ class Advisor:
                 hint.probability,
                 hint.issued_at,
                 hint.expires_at,
-                *(() if prior is None else (hint.issuer, prior)),
+                *scored,
             )
         )
 
@@ -125,7 +137,8 @@ class Advisor:
         asked += f", {format_msat(amount)}"
         try:
             async with asyncio.timeout(BUY_SECONDS):
-                price = await self._price(seller, edge.scid)
+                catalogue = await self._desk.catalogue(seller)
+                price = catalogue.price_msat(Product.LIQUIDITY, edge.scid)
                 if price is None:
                     return False
                 said = (
@@ -137,7 +150,7 @@ class Advisor:
                 request = LiquidityRequest(
                     scid=edge.scid, source=edge.source, amount_msat=amount, nonce=new_nonce()
                 )
-                hint = await self._buyer.buy(seller, request, agreed_price_msat=price)
+                hint = await self._desk.buy(seller, request, agreed_price_msat=price)
         except (LnagentsError, TimeoutError) as exc:
             cause = str(exc) or f"no hint within {BUY_SECONDS:.0f} s"
             self._silent_until[seller.key] = time.time() + SILENCE_SECONDS
@@ -145,13 +158,5 @@ class Advisor:
             _log.warning("hint_not_bought", seller=seller.url, asked=asked, cause=cause)
             return False
         assert isinstance(hint, LiquidityHint)  # noqa: S101  (it answers the request)
-        self.learn(hint, chance)
         self._record(payment_hash, "bought", asked, f"{said}; answer {hint.probability:.0%}")
         return True
-
-    async def _price(self, seller: Seller, scid: ShortChannelId) -> Msat | None:
-        known = self._catalogues.get(seller.key)
-        now = time.monotonic()
-        if known is None or now - known[0] > PRICE_SECONDS:
-            known = self._catalogues[seller.key] = (now, await self._buyer.catalogue(seller))
-        return known[1].price_msat(Product.LIQUIDITY, scid)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from lnagents.agent.actor import LearnerStats
 from lnagents.agent.forwarder import ForwarderState, ForwarderStatus
 from lnagents.agent.ledger import PaymentRecord, PaymentState
-from lnagents.agent.status import AgentStatus, ChannelStatus, PaymentReport
+from lnagents.agent.status import AgentStatus, ChannelStatus, PaymentReport, PurchaseReport
 from lnagents.agent.stubs import control_pb2 as pb
 from lnagents.model.view import RewardTerms
 
@@ -56,6 +56,21 @@ def payment_report(message: pb.Payment) -> PaymentReport:
         purpose=message.purpose,
         requested_at=message.requested_at,
         resolved_at=message.resolved_at if message.HasField("resolved_at") else None,
+    )
+
+
+def purchase_message(report: PurchaseReport) -> pb.Purchase:
+    """One document that was asked for."""
+    return pb.Purchase(**asdict(report))
+
+
+def purchase_report(message: pb.Purchase) -> PurchaseReport:
+    """The same on the other side."""
+    return PurchaseReport(
+        nonce=message.nonce,
+        price_msat=message.price_msat,
+        document=message.document,
+        paid_now=message.paid_now,
     )
 
 

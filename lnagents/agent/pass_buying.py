@@ -35,9 +35,6 @@ from lnagents.model.units import (
 BUY_SECONDS = 15.0
 """A purchase that takes longer is left to `resume` of the buyer; the payment goes on without it."""
 
-PRICE_SECONDS = 60.0
-"""How long a catalogue's prices are taken for granted."""
-
 SILENCE_SECONDS = 30.0
 """A seller that failed, or had sold out, is not asked again for so long."""
 
@@ -45,7 +42,7 @@ _log = structlog.get_logger("lnagents.agent.pass_buying")
 
 
 class Shop(Protocol):
-    """Where to buy; `lnagents.market.DocumentBuyer` is one."""
+    """Where to buy; `lnagents.agent.buying.BuyingDesk` is one."""
 
     async def catalogue(self, seller: Seller) -> Catalogue:
         """What a seller offers."""
@@ -80,7 +77,6 @@ class PassBuyer:
         self._wallet = wallet
         self._config = config
         self._record = record
-        self._catalogues: dict[NodeKey, tuple[float, Catalogue]] = {}
         self._silent_until: dict[NodeKey, float] = {}
 
     async def prepare(self, payment_hash: PaymentHash, chosen: Candidate) -> None:
@@ -139,17 +135,10 @@ class PassBuyer:
             seconds=PASS_UNIT_SECONDS,
             buyer_key=self._wallet.key_for(nonce),
         )
-        price = (await self._catalogue(wanted.seller)).price_of(request)
+        price = (await self._buyer.catalogue(wanted.seller)).price_of(request)
         if price is None:
             raise MarketError(f"{wanted.seller.url} sells no passes for this channel")
         if price < wanted.worth_msat:
             await self._buyer.buy(wanted.seller, request, agreed_price_msat=price)
             await self._wallet.collect()
         return price
-
-    async def _catalogue(self, seller: Seller) -> Catalogue:
-        known = self._catalogues.get(seller.key)
-        now = time.monotonic()
-        if known is None or now - known[0] > PRICE_SECONDS:
-            known = self._catalogues[seller.key] = (now, await self._buyer.catalogue(seller))
-        return known[1]

@@ -95,3 +95,16 @@ class CheckpointReport:
     round: int
     bytes: int
     """0: the actor has nothing to save."""
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseReport:
+    """A document that was asked for."""
+
+    nonce: str
+    """Identifies the purchase in the agent's store."""
+    price_msat: Msat
+    document: bytes
+    """Signed, as it was delivered; verified."""
+    paid_now: bool
+    """False: it was bought before, and still holds or has come only now."""

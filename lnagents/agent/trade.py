@@ -99,6 +99,24 @@ class PurchaseBook:
 
         return await self._database.read(work)
 
+    async def of_question(self, seller: NodeKey, scope: str) -> tuple[Purchase, ...]:
+        """All purchases of one seller's answer to one question, newest first.
+
+        Args:
+            seller: the seller's key.
+            scope: of the question, a path without the nonce (`Request.scope`).
+        """
+
+        def work(connection: sqlite3.Connection) -> tuple[Purchase, ...]:
+            rows = connection.execute(
+                """SELECT * FROM purchases WHERE seller_key = ?1
+                    AND substr(path, 1, length(?2)) = ?2 ORDER BY created_at DESC""",
+                (seller, f"{scope}/"),
+            )
+            return tuple(_purchase(row) for row in rows)
+
+        return await self._database.read(work)
+
     async def unfinished(self) -> tuple[Purchase, ...]:
         """All that are challenged or paid, oldest first."""
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import structlog
 
+from lnagents.agent.buying import BuyingDesk
+from lnagents.agent.candidates import RouteFinder
 from lnagents.agent.config import AgentConfig, SellSection
 from lnagents.agent.hints import Advisor
 from lnagents.agent.liquidity import Liquidity
@@ -22,6 +24,7 @@ from lnagents.agent.promises import FeePromises
 from lnagents.agent.rounds import Rounds
 from lnagents.agent.scores import Scores
 from lnagents.agent.selling import Prices, make_seller
+from lnagents.agent.status import PurchaseReport
 from lnagents.agent.store import Store, Totals
 from lnagents.lnd import LndClient
 from lnagents.market import (
@@ -31,15 +34,13 @@ from lnagents.market import (
     FeeCommitment,
     LiquidityHint,
     Sale,
+    Seller,
     open_document,
     running_seller,
 )
-from lnagents.market.paths import MAX_SECONDS
-from lnagents.model.errors import StoreError
-from lnagents.model.units import NodeKey
-
-RESUME_PURCHASES_SECONDS = 60.0
-"""Between two attempts to collect hints that were paid for and not delivered."""
+from lnagents.market.paths import MAX_SECONDS, parse_path
+from lnagents.model.errors import InvalidRequestError, MarketError, NotForSaleError, PaymentError
+from lnagents.model.units import Msat, NodeKey
 
 _log = structlog.get_logger("lnagents.agent.trader")
 
@@ -54,6 +55,7 @@ class Trader:
         key: NodeKey,
         store: Store,
         observer: Observer,
+        finder: RouteFinder,
         liquidity: Liquidity,
         payer: Payer,
         rounds: Rounds,
@@ -67,6 +69,7 @@ class Trader:
         self._key = key
         self._store = store
         self._observer = observer
+        self._finder = finder
         self._liquidity = liquidity
         self._payer = payer
         self._rounds = rounds
@@ -75,7 +78,10 @@ class Trader:
         self._totals = totals
         self._config = config
         self._scores = Scores(store.database)
+        self._wallet = PassWallet(OwnPassLedger(store.database))
         self._prices: Prices | None = None
+        self._desk: BuyingDesk | None = None
+        """None: nothing is bought."""
         store.sales.on_sale = self._on_sale
 
     async def start(self, services: contextlib.AsyncExitStack, group: asyncio.TaskGroup) -> None:
@@ -90,8 +96,7 @@ class Trader:
         self._promises.load(await _promised(self._store))
         if config.dry_run:
             return
-        if config.market.buy.sellers:
-            await self._start_buying(services, group)
+        await self._start_buying(services, group)
         if config.market.sell is not None:
             await self._start_selling(services, config.market.sell, group)
 
@@ -101,6 +106,39 @@ class Trader:
             self._prices.reload(sell)
 
     # ---- Buying
+
+    async def buy(
+        self,
+        seller: Seller,
+        path: str,
+        *,
+        max_price_msat: Msat | None,
+        again: bool,
+        timeout: float,
+    ) -> PurchaseReport:
+        """Buy what `path` asks for; see `BuyingDesk.buy_once`.
+
+        Raises:
+            PaymentError: it was not paid; in dry-run nothing is.
+            MarketError: it was not delivered, or not within `timeout` seconds.
+            InvalidRequestError: nothing can be sold under this path.
+        """
+        try:
+            request = parse_path(path)
+        except NotForSaleError as exc:
+            raise InvalidRequestError(str(exc)) from exc
+        if self._desk is None:
+            raise PaymentError(f"dry-run: {request.scope()} would be bought of {seller.url} now")
+        try:
+            async with asyncio.timeout(timeout):
+                report = await self._desk.buy_once(
+                    seller, request, max_price_msat=max_price_msat, again=again
+                )
+        except TimeoutError as exc:
+            problem = f"no answer of {seller.url} within {timeout:.0f} s"
+            raise MarketError(f"{problem}; what was paid for is collected") from exc
+        await self._wallet.collect()
+        return report
 
     async def _start_buying(
         self, services: contextlib.AsyncExitStack, group: asyncio.TaskGroup
@@ -121,35 +159,33 @@ class Trader:
         await scores.load(time.time() - MAX_SECONDS)
         self._liquidity.on_tested = scores.judged
         self._payer.on_policy = scores.announced
-        advisor = Advisor(buyer, self._liquidity, self._config, self._on_hint_decision, scores)
-        self._payer.advisor = advisor
-        group.create_task(self._resume_purchases(buyer, advisor), name="purchases")
-        await self._start_passes(buyer, group)
+        desk = self._desk = BuyingDesk(buyer, self._store.purchases, self._on_document)
+        self._advisor = Advisor(
+            desk,
+            self._finder,
+            self._liquidity,
+            self._config,
+            self._rounds.record_decision,
+            scores,
+        )
+        self._payer.advisor = self._advisor
+        group.create_task(desk.keep_collecting(), name="purchases")
+        await self._start_passes(desk, group)
 
-    async def _start_passes(self, buyer: DocumentBuyer, group: asyncio.TaskGroup) -> None:
-        wallet = PassWallet(OwnPassLedger(self._store.database))
+    async def _start_passes(self, desk: BuyingDesk, group: asyncio.TaskGroup) -> None:
+        wallet = self._wallet
         await wallet.load()
         self._payer.passes = wallet
         group.create_task(wallet.run(), name="own passes")
         if self._config().market.buy.passes:
-            passes = PassBuyer(buyer, wallet, self._config, self._on_hint_decision)
+            passes = PassBuyer(desk, wallet, self._config, self._rounds.record_decision)
             self._payer.prepare = passes.prepare
 
-    async def _resume_purchases(self, buyer: DocumentBuyer, advisor: Advisor) -> None:
-        while True:
-            try:
-                for document in await buyer.resume():
-                    if isinstance(document, LiquidityHint):
-                        advisor.learn(document)
-                    self._totals.hints_bought += 1
-            except StoreError as exc:
-                _log.warning("purchases_not_resumed", cause=str(exc))
-            await asyncio.sleep(RESUME_PURCHASES_SECONDS)
-
-    def _on_hint_decision(self, subject: str, verdict: str, asked: str, reason: str) -> None:
-        self._rounds.record_decision(subject, verdict, asked, reason)
-        if verdict == "bought":
-            self._totals.hints_bought += 1
+    def _on_document(self, document: Document, signed: bytes) -> None:
+        self._totals.hints_bought += 1
+        self._scores.hold(document, signed)
+        if isinstance(document, LiquidityHint):
+            self._advisor.learn(document)
 
     # ---- Selling
 

@@ -1,4 +1,4 @@
-"""`lnagents market`: what sellers offer, and what their statements were worth."""
+"""`lnagents market`: what sellers offer, buying of them, and what their statements were worth."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lnagents.cli.output import JsonOption, console, print_json, run
 from lnagents.model.errors import ConfigError, DocumentInvalidError, InputError, NotForSaleError
-from lnagents.model.units import format_short_channel_id
+from lnagents.model.units import MSAT_PER_SAT, format_msat, format_short_channel_id
 
 if TYPE_CHECKING:
     from lnagents.agent import AgentConfig
@@ -37,6 +37,15 @@ QuestionArgument = Annotated[
         help="`liquidity CHANNEL SOURCE AMOUNT_MSAT`, `commitment CHANNEL SECONDS`,"
         " `route DESTINATION AMOUNT_MSAT`, or `pass CHANNEL AMOUNT_MSAT SECONDS hash|key HOLDER`.",
     ),
+]
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", dir_okay=False, help="The agent's configuration file."),
+]
+DirectoryOption = Annotated[
+    Path | None,
+    typer.Option("--data-directory", "-d", help="The agent's data directory, instead."),
 ]
 
 
@@ -94,6 +103,79 @@ def quote(
 
 
 @app.command()
+def buy(
+    url: UrlArgument,
+    key: KeyArgument,
+    question: QuestionArgument,
+    config: ConfigOption = None,
+    data_directory: DirectoryOption = None,
+    max_price_sat: Annotated[
+        int | None,
+        typer.Option(min=1, help="The most to pay; without it, what the agent's budget allows."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Buy also if an answer to this question still holds.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(min=1.0, help="Seconds.")] = 60.0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Where to write the signed document; without it, in the agent's data directory.",
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Buy one answer through a running agent: its node pays, within its budgets.
+
+    The same question to the same seller is paid for once as long as the answer holds, however often
+    it is asked. What was paid for and did not come, because the seller or the agent failed, is
+    collected by the same command later, or by the agent when it starts again.
+    """
+    from lnagents.agent import AgentControl, PurchaseReport
+    from lnagents.market import open_document
+
+    seller, request = _seller(url, key), _request(question)
+    where = _directory(config, data_directory)
+
+    async def work() -> PurchaseReport:
+        async with AgentControl(where) as agent:
+            return await agent.buy(
+                seller.url,
+                seller.key,
+                request.path(),
+                max_price_msat=None if max_price_sat is None else max_price_sat * MSAT_PER_SAT,
+                again=again,
+                timeout=timeout,
+            )
+
+    report = run(work())
+    statement = open_document(report.document)
+    path = out or where / "documents" / f"{report.nonce}.signed"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(report.document)
+    except OSError as exc:
+        problem = f"cannot be written ({exc.strerror}); the agent keeps the document"
+        raise InputError(str(path), problem) from exc
+    if json:
+        print_json(
+            {
+                "nonce": report.nonce,
+                "price_msat": report.price_msat,
+                "paid_now": report.paid_now,
+                "document": _facts(statement),
+                "file": str(path),
+            }
+        )
+        return
+    paid = "paid" if report.paid_now else "nothing paid now; it had cost"
+    console.print(f"{paid} {format_msat(report.price_msat)}", markup=False, highlight=False)
+    _print_facts(statement)
+    console.print(f"kept in {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
 def verify(
     file: Annotated[
         Path,
@@ -136,22 +218,15 @@ def verify(
         print_json(_finding_document(statement, finding))
     else:
         console.print(f"{finding.verdict.value}: {finding.reason}", markup=False, soft_wrap=True)
-        for name, value in _facts(statement).items():
-            console.print(f"  {name} {value}", markup=False, highlight=False, soft_wrap=True)
+        _print_facts(statement)
     if finding.verdict is not Verdict.TRUE:
         raise typer.Exit(FALSE if finding.verdict is Verdict.FALSE else UNDECIDABLE)
 
 
 @app.command()
 def score(
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", dir_okay=False, help="The agent's configuration file."),
-    ] = None,
-    data_directory: Annotated[
-        Path | None,
-        typer.Option("--data-directory", "-d", help="The agent's data directory, instead."),
-    ] = None,
+    config: ConfigOption = None,
+    data_directory: DirectoryOption = None,
     evidence: Annotated[
         Path | None,
         typer.Option(help="A folder to write evidence of broken promises to, for `verify`."),
@@ -159,14 +234,9 @@ def score(
     json: JsonOption = False,
 ) -> None:
     """How good the information of an agent's sellers was; the agent may be running."""
-    from lnagents.agent import load_config
     from lnagents.agent.scores import STORE_NAME, read_scores
 
-    if (config is None) == (data_directory is None):
-        raise InputError("--config and --data-directory", "take one of the two")
-    where = data_directory if config is None else load_config(config).data_directory
-    assert where is not None  # noqa: S101  (one of the two is there)
-    scores, broken = read_scores(where / STORE_NAME)
+    scores, broken = read_scores(_directory(config, data_directory) / STORE_NAME)
     written = []
     if evidence is not None:
         evidence.mkdir(parents=True, exist_ok=True)
@@ -199,6 +269,17 @@ def score(
     console.print(table)
     for path_text in written:
         console.print(path_text, markup=False, soft_wrap=True)
+
+
+def _directory(config: Path | None, data_directory: Path | None) -> Path:
+    """The data directory of the agent that the options name."""
+    from lnagents.agent import load_config
+
+    if data_directory is not None and config is None:
+        return data_directory
+    if config is None or data_directory is not None:
+        raise InputError("--config and --data-directory", "take one of the two")
+    return load_config(config).data_directory
 
 
 def _seller(url: str, key: str) -> Seller:
@@ -250,6 +331,11 @@ def _facts(statement: Document) -> dict[str, Any]:
     for hop in facts.get("hops", ()):
         hop["scid"] = format_short_channel_id(hop["scid"])
     return facts
+
+
+def _print_facts(statement: Document) -> None:
+    for name, value in _facts(statement).items():
+        console.print(f"  {name} {value}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _finding_document(statement: Document, finding: Finding) -> dict[str, Any]:

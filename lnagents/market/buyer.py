@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -219,11 +219,10 @@ class DocumentBuyer:
         path = request.path()
         if quote is not None:
             path = quote.path
-            if agreed_price_msat is None:
-                agreed_price_msat = quote.price_msat
-            elif quote.price_msat > agreed_price_msat:
+            if agreed_price_msat is not None and quote.price_msat > agreed_price_msat:
                 asked, agreed = format_msat(quote.price_msat), format_msat(agreed_price_msat)
                 raise PriceError(f"the quote asks for {asked}, {agreed} were agreed")
+            agreed_price_msat = quote.price_msat
         assert agreed_price_msat is not None  # noqa: S101  (one of both is given)
         state = self._open[path] = _Open(seller, path, request.nonce, agreed_price_msat)
         try:
@@ -236,11 +235,14 @@ class DocumentBuyer:
             # The client's own log would keep every preimage in memory for ever.
             self._paying.spending_log = SpendingLog()
 
-    async def resume(self) -> tuple[Document, ...]:
+    async def resume(self, nonces: Collection[str] | None = None) -> tuple[Document, ...]:
         """Collect what was paid for before and not delivered yet; starts no payment.
 
         Call it at the start, and again from time to time. What fails for good is recorded and
         logged; a seller that does not answer stays for the next call.
+
+        Args:
+            nonces: only these purchases; None: all.
 
         Raises:
             StoreError: the own store failed.
@@ -249,7 +251,11 @@ class DocumentBuyer:
         unfinished = await self._recorder.unfinished()
         # Those that `buy` has under way, or had when the records were read, are not ours to finish.
         busy |= set(self._open)
-        waiting = [purchase for purchase in unfinished if purchase.path not in busy]
+        waiting = [
+            purchase
+            for purchase in unfinished
+            if purchase.path not in busy and (nonces is None or purchase.nonce in nonces)
+        ]
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._complete(purchase)) for purchase in waiting]
         return tuple(one for task in tasks if (one := task.result()) is not None)

@@ -14,9 +14,10 @@ AMOUNT_MSAT = 700_000_000
 """Large enough that its chances are uncertain, small enough that several routes may carry it."""
 
 
-def _seller(testbed: Testbed, make_agent: MakeAgent) -> AgentProcess:
+async def start_seller(testbed: Testbed, make_agent: MakeAgent) -> AgentProcess:
+    """A daemon that sells everything for 3 satoshi."""
     site = testbed.sellers[SELLER]
-    return make_agent(
+    seller = make_agent(
         SELLER,
         {
             "market.sell": {
@@ -28,6 +29,8 @@ def _seller(testbed: Testbed, make_agent: MakeAgent) -> AgentProcess:
             }
         },
     )
+    await seller.start()
+    return seller
 
 
 def _buying(testbed: Testbed) -> dict[str, dict[str, object]]:
@@ -39,9 +42,8 @@ def _buying(testbed: Testbed) -> dict[str, dict[str, object]]:
 async def test_a_hint_is_bought_before_a_payment_and_used(
     testbed: Testbed, make_agent: MakeAgent
 ) -> None:
-    seller = _seller(testbed, make_agent)
+    seller = await start_seller(testbed, make_agent)
     buyer = make_agent(BUYER, _buying(testbed))
-    await seller.start()
     await buyer.start()
     invoice = await testbed.client("frank").add_invoice(AMOUNT_MSAT)
     report = await buyer.control.pay(invoice.payment_request)
@@ -77,10 +79,9 @@ async def test_a_hint_is_bought_before_a_payment_and_used(
 
 
 async def test_without_budget_nothing_is_bought(testbed: Testbed, make_agent: MakeAgent) -> None:
-    seller = _seller(testbed, make_agent)
+    await start_seller(testbed, make_agent)
     limits = {"limits": {"hint_per_hour_msat": 1_000}}
     buyer = make_agent(BUYER, _buying(testbed) | limits)
-    await seller.start()
     await buyer.start()
     invoice = await testbed.client("frank").add_invoice(AMOUNT_MSAT)
     assert (await buyer.control.pay(invoice.payment_request)).settled

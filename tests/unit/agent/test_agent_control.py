@@ -17,14 +17,16 @@ from lnagents.agent.control import AgentControl, Outcomes, serve_control, socket
 from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.limits import Purpose
 from lnagents.agent.metrics import StatusCollector
-from lnagents.agent.status import AgentStatus, ChannelStatus, CheckpointReport
+from lnagents.agent.status import AgentStatus, ChannelStatus, CheckpointReport, PurchaseReport
 from lnagents.model.errors import (
     ConfigError,
     InvalidRequestError,
     LimitExceededError,
     LnagentsError,
+    MarketError,
     NodeUnavailableError,
     PaymentError,
+    PriceError,
 )
 from lnagents.model.view import RewardTerms
 
@@ -86,6 +88,21 @@ class ScriptedDaemon:
             raise self.error
         return RECORD
 
+    async def buy(
+        self,
+        seller_url: str,
+        seller_key: str,
+        path: str,
+        *,
+        max_price_msat: int | None,
+        again: bool,
+        timeout: float,
+    ) -> PurchaseReport:
+        self.asked.append((seller_url, seller_key, path, max_price_msat, again, timeout))
+        if self.error is not None:
+            raise self.error
+        return PurchaseReport("ef" * 16, 3_000, b"signed", paid_now=True)
+
     async def status(self) -> AgentStatus:
         return STATUS
 
@@ -113,6 +130,26 @@ async def _served(path: Path) -> AsyncIterator[tuple[ScriptedDaemon, Outcomes, A
     daemon, outcomes = ScriptedDaemon(), Outcomes()
     async with serve_control(daemon, outcomes, path), AgentControl(path) as control:
         yield daemon, outcomes, control
+
+
+async def test_what_is_bought_arrives_and_errors_keep_their_kind(tmp_path: Path) -> None:
+    async with _served(tmp_path) as (daemon, _, control):
+        report = await control.buy("http://s", KEY, "/v1/x", max_price_msat=0, timeout=5.0)
+        assert report == PurchaseReport("ef" * 16, 3_000, b"signed", paid_now=True)
+        await control.buy("http://s", KEY, "/v1/x", again=True, timeout=6.0)
+        assert daemon.asked == [
+            ("http://s", KEY, "/v1/x", 0, False, 5.0),
+            ("http://s", KEY, "/v1/x", None, True, 6.0),
+        ]
+        for error, kind in (
+            (PriceError("it costs more"), MarketError),
+            (LimitExceededError("no budget"), LimitExceededError),
+            (PaymentError("dry-run"), PaymentError),
+            (InvalidRequestError("nothing is sold under it"), InvalidRequestError),
+        ):
+            daemon.error = error
+            with pytest.raises(kind, match=str(error)):
+                await control.buy("http://s", KEY, "/v1/x")
 
 
 async def test_everything_arrives_as_it_was_said(tmp_path: Path) -> None:

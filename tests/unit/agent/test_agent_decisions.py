@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from lnagents.agent.actor import Actor, FixedActor, LearningActor, make_actor
-from lnagents.agent.candidates import Candidate
+from lnagents.agent.candidates import Candidate, RouteFinder
 from lnagents.agent.config import (
     ActorSection,
     AgentConfig,
@@ -107,6 +108,7 @@ class ScriptedBuyer:
         self.price_sat = price_sat
         self.error = error
         self.bought: list[tuple[int, str, int, int]] = []
+        self.on_hint: Callable[[LiquidityHint], None] | None = None
 
     async def catalogue(self, seller: Seller) -> Catalogue:
         if self.error is not None:
@@ -119,7 +121,7 @@ class ScriptedBuyer:
     ) -> LiquidityHint:
         asked = (request.scid, request.source, request.amount_msat)
         self.bought.append((*asked, agreed_price_msat))
-        return LiquidityHint(
+        hint = LiquidityHint(
             issuer=seller.key,
             issued_at=0.0,
             expires_at=4e9,
@@ -129,6 +131,9 @@ class ScriptedBuyer:
             amount_msat=request.amount_msat,
             probability=0.1,
         )
+        if self.on_hint is not None:
+            self.on_hint(hint)
+        return hint
 
 
 class FixedScores:
@@ -157,15 +162,21 @@ async def _advise(
     buyer: ScriptedBuyer, candidates: list[Candidate], times: int = 1, skill: float = 1.0
 ) -> tuple[bool, list[tuple[str, ...]], Liquidity]:
     liquidity = Liquidity(3_600.0)
+    finder = RouteFinder(OWN, liquidity)
+    for candidate in candidates:
+        for edge, _ in candidate.edges:
+            finder.set_edge(edge)
     config = _config()
     notes: list[tuple[str, ...]] = []
     advisor = Advisor(
         cast(Any, buyer),
+        finder,
         liquidity,
         lambda: config,
         lambda *note: notes.append(note),
         cast(Any, FixedScores(skill)),
     )
+    buyer.on_hint = advisor.learn
     answer = False
     for _ in range(times):
         answer = await advisor.advise("hash", candidates)

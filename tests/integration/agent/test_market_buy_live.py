@@ -1,0 +1,166 @@
+"""`lnagents market buy …` as its users type it: a running agent pays, once, also across crashes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lnagents.market import FeeCommitment, LiquidityHint, RouteQuote, open_document
+from lnagents.model.units import format_short_channel_id
+from lnagents.testbed import Testbed
+from tests.integration.agent.test_hints_live import BUYER, SELLER, start_seller
+
+if TYPE_CHECKING:
+    from tests.integration.agent.conftest import AgentProcess, MakeAgent
+
+
+async def _market(*arguments: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "lnagents", "market", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(120.0):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def _bought(agent: AgentProcess, *arguments: str) -> dict[str, Any]:
+    code, out, err = await _market("buy", *arguments, "-c", str(agent.config), "--json")
+    assert code == 0, err
+    answer: dict[str, Any] = json.loads(out)
+    return answer
+
+
+async def _channel(testbed: Testbed) -> str:
+    """One of the seller's channels."""
+    return format_short_channel_id((await testbed.client(SELLER).channels())[0].scid)
+
+
+def _settled(agent: AgentProcess) -> int:
+    rows = agent.query("SELECT count(*) FROM payments WHERE state = 'settled'")
+    return int(rows[0][0])
+
+
+async def test_every_product_is_bought_once_and_kept_where_it_says(
+    testbed: Testbed, make_agent: MakeAgent, tmp_path: Path
+) -> None:
+    seller = await start_seller(testbed, make_agent)
+    buyer = make_agent(BUYER)
+    await buyer.start()
+    node = testbed.nodes[SELLER].key
+    where = (testbed.sellers[SELLER].url, node)
+    channel, frank = await _channel(testbed), testbed.nodes["frank"].key
+    for question, kind in (
+        (("liquidity", channel, node, "1000000"), LiquidityHint),
+        (("commitment", channel, "600"), FeeCommitment),
+        (("route", frank, "1000000"), RouteQuote),
+    ):
+        answer = await _bought(buyer, *where, *question)
+        assert (answer["price_msat"], answer["paid_now"]) == (3_000, True)
+        kept = Path(answer["file"])
+        assert kept.parent == buyer.directory / "documents"
+        assert isinstance(open_document(await asyncio.to_thread(kept.read_bytes)), kind)
+        assert answer["document"]["kind"] == kind.__name__
+        again = await _bought(buyer, *where, *question)
+        assert (again["nonce"], again["paid_now"]) == (answer["nonce"], False)
+        # Nothing contradicts it yet, and `verify` reads what `buy` wrote.
+        code, out, _ = await _market("verify", str(kept))
+        assert (code, out.split(":")[0]) == (4, "not decidable")
+    # The own policy chose the way of each of the three payments, and no advice was bought for them.
+    assert _settled(buyer) == 3
+    reasons = buyer.query("SELECT reason FROM attempts")
+    assert len(reasons) >= 3
+    assert all("least expected cost" in reason for (reason,) in reasons)
+    assert (await seller.control.status()).hints_sold == 3
+    assert (await buyer.control.status()).hints_bought == 3
+
+    out_file = tmp_path / "new.signed"
+    anew = ("commitment", channel, "600", "-c", str(buyer.config), "--again")
+    code, out, _ = await _market("buy", *where, *anew, "--out", str(out_file))
+    assert (code, out_file.exists()) == (0, True)
+    assert out.startswith("paid 3 sat\n")
+    assert f"kept in {out_file}" in out
+    assert _settled(buyer) == 4
+
+
+async def test_bad_input_is_2_and_what_cannot_be_bought_says_why(
+    testbed: Testbed, make_agent: MakeAgent
+) -> None:
+    await start_seller(testbed, make_agent)
+    buyer = make_agent(BUYER, {"limits": {"hint_per_hour_msat": 2_000}})
+    url, node = testbed.sellers[SELLER].url, testbed.nodes[SELLER].key
+    channel = await _channel(testbed)
+    good = ("commitment", channel, "600")
+    at = ("-c", str(buyer.config))
+    code, _, err = await _market("buy", url, node, *good, *at)
+    assert code == 1
+    assert "no agent listens" in err
+    await buyer.start()
+    for wrong in (
+        (url, "02ab", *good, *at),
+        ("ftp://x", node, *good, *at),
+        (url, node, "weather", "1", *at),
+        (url, node, "commitment", "1x2", "600", *at),
+        (url, node, *good),
+        (url, node, *good, *at, "--max-price-sat", "0"),
+    ):
+        code, out, err = await _market("buy", *wrong)
+        assert (code, out) == (2, ""), err
+        assert "Traceback" not in err
+    for arguments, complaint in (
+        ((url, node, *good, *at, "--max-price-sat", "2"), "2 sat are the most to pay"),
+        ((url, node, *good, *at), "for documents are spent this hour"),
+        ((url, node, "commitment", channel, "999999", *at), "no promise is made for more"),
+        (("http://127.0.0.1:9", node, *good, *at), "does not answer"),
+    ):
+        code, out, err = await _market("buy", *arguments)
+        assert (code, out) == (1, "")
+        assert complaint in err
+    assert (_settled(buyer), (await buyer.control.status()).hints_bought) == (0, 0)
+
+
+@pytest.mark.parametrize("collected_by", ["restart", "command"])
+async def test_killed_after_it_paid_it_collects_and_pays_nothing_again(
+    testbed: Testbed, make_agent: MakeAgent, collected_by: str
+) -> None:
+    seller = await start_seller(testbed, make_agent)
+    buyer = make_agent(BUYER)
+    await buyer.start()
+    where = (testbed.sellers[SELLER].url, testbed.nodes[SELLER].key)
+    question = ("commitment", await _channel(testbed), "600")
+    asking = asyncio.create_task(_market("buy", *where, *question, "-c", str(buyer.config)))
+
+    async def until(state: str) -> None:
+        async with asyncio.timeout(60.0):
+            while buyer.query("SELECT state FROM purchases") != [(state,)]:  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+
+    # The seller's service hangs once it has told its price; its node takes the money all the same.
+    await until("challenged")
+    seller.signal(signal.SIGSTOP)
+    try:
+        await until("paid")
+        if collected_by == "restart":
+            await buyer.kill()
+            assert (await asking)[0] == 1
+            await buyer.start()
+        else:
+            code, _, err = await asking
+            assert code == 1
+            assert "was paid and has not delivered yet" in err
+    finally:
+        seller.signal(signal.SIGCONT)
+    if collected_by == "restart":
+        await until("delivered")
+    answer = await _bought(buyer, *where, *question)
+    assert (answer["paid_now"], answer["price_msat"]) == (False, 3_000)
+    assert buyer.query("SELECT nonce, state FROM purchases") == [(answer["nonce"], "delivered")]
+    assert _settled(buyer) == 1
+    assert (await seller.control.status()).hints_sold == 1
