@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import structlog
 
+from lnagents.agent.candidates import sendable_msat
 from lnagents.agent.forwarder import Decision
 from lnagents.agent.pass_ledger import PassLedger
 from lnagents.agent.rooms import Rooms
@@ -116,7 +117,7 @@ class PassDesk:
             self.book.sold(parse_quoted(path)[1], pass_id(answer), document)
 
     def _pool(self, channel: LocalChannel) -> Pool:
-        available = channel.spendable_msat if channel.active else 0
+        available = sendable_msat(channel) if channel.active else 0
         told, _ = band_of(available, channel.capacity_msat, self._bands)
         return Pool(self._kept_msat(channel), self._kept_slots(channel), told)
 

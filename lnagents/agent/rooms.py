@@ -18,6 +18,7 @@ from typing import Protocol
 
 import structlog
 
+from lnagents.agent.candidates import sendable_msat
 from lnagents.lnd import HeldHtlc
 from lnagents.market.pass_book import HtlcName
 from lnagents.model.errors import LndError
@@ -106,7 +107,7 @@ class Rooms:
             return 0, 0
         gone = [one.amount_msat for one in self._leaving.values() if scid in one.scids]
         slots = channel.max_accepted_htlcs - channel.pending_htlcs - len(gone)
-        return channel.spendable_msat - sum(gone), slots
+        return sendable_msat(channel) - sum(gone), slots
 
     def ways(self, scid: ShortChannelId, amount_msat: Msat) -> tuple[ShortChannelId, ...]:
         """By which channels LND may send what asks for `scid`: all to its peer that have room."""

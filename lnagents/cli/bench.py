@@ -165,9 +165,20 @@ def market(
     purchases: Annotated[int, typer.Option(min=10, help="Serial, and again at once.")] = 100,
     requests: Annotated[int, typer.Option(min=10, help="With one paid token.")] = 2_000,
     challenges: Annotated[int, typer.Option(min=10, help="That nobody pays.")] = 1_000,
+    pairs: Annotated[
+        int, typer.Option(min=2, help="Blocks of payments with and without an agent that decides.")
+    ] = 12,
+    rounds: Annotated[
+        int, typer.Option(min=2, help="Of holders of passes against others, seeds 0, 1, ...")
+    ] = 10,
     json_output: JsonOption = False,
 ) -> None:
-    """Purchases a second through a real Aperture, their latency, and under a flood."""
+    """The market on real nodes: purchases, paid tokens, a flood, and priority on forwards.
+
+    How many purchases and requests with a paid token a second, also while others leave challenges
+    unpaid; how quickly an agent decides on forwards, what that costs its node, and how much better
+    holders of passes fare than others when twice as much is sent as a channel can carry.
+    """
     from lnagents.evaluate.bench_market import bench_market
     from lnagents.testbed import load_topology
 
@@ -179,6 +190,8 @@ def market(
                 purchases=purchases,
                 token_requests=requests,
                 challenges=challenges,
+                pairs=pairs,
+                rounds=rounds,
                 progress=lambda text: status.update(text),
             )
         )
@@ -188,8 +201,12 @@ def market(
     table = Table(box=None, pad_edge=False)
     table.add_column("measure")
     table.add_column("", justify="right")
-    for name, value in result.to_json().items():
-        shown = f"{value:.1f}" if isinstance(value, float) else str(value)
+    figures = result.to_json()
+    for name, value in {**figures, **figures.pop("forwarding")}.items():
+        if isinstance(value, dict):
+            shown = f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+        else:
+            shown = f"{value:.2f}" if isinstance(value, float) else str(value)
         table.add_row(name.replace("_", " "), shown)
     console.print(table)
 

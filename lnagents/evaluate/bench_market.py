@@ -7,6 +7,7 @@ SQLite as agents do. Nobody else uses the network meanwhile.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,6 +18,8 @@ import httpx
 import numpy as np
 
 from lnagents.agent.store import Store
+from lnagents.evaluate.bench_forwarding import ForwardingBench, Place, bench_forwarding
+from lnagents.evaluate.toll import TollGate
 from lnagents.lnd import LndClient
 from lnagents.market import (
     Budget,
@@ -67,10 +70,14 @@ class MarketBench:
     purchase_p50_during_challenges_ms: float
     purchases_during_challenges: int
     """That were delivered, of `BUYING_DURING_FLOOD`."""
+    forwarding: ForwardingBench
+    load: float
+    """Of the machine, while this was measured: processes that ran or wanted to, mean of the last
+    minute."""
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
-        return asdict(self)
+        return {**asdict(self), "forwarding": self.forwarding.to_json()}
 
 
 async def bench_market(
@@ -79,6 +86,8 @@ async def bench_market(
     purchases: int,
     token_requests: int,
     challenges: int,
+    pairs: int,
+    rounds: int,
     progress: Callable[[str], None],
 ) -> MarketBench:
     """Measure on a fresh network of `topology`, whose first seller sells to a node that is not it.
@@ -89,22 +98,22 @@ async def bench_market(
     """
     if not topology.sellers:
         raise TestbedError(f"topology {topology.name} has no seller")
-    async with (
-        Testbed.running(topology, progress=progress) as testbed,
-        _trade(testbed, topology.sellers[0].node) as trade,
-    ):
-        progress("warming up")
-        await trade.buy(4, 2)
-        progress(f"{purchases} purchases, one after the other")
-        serial, serial_seconds = await trade.buy(purchases, 1)
-        progress(f"{purchases} purchases, {AT_ONCE} at once")
-        _, parallel_seconds = await trade.buy(purchases, AT_ONCE)
-        progress(f"{token_requests} requests with one paid token")
-        token_seconds = await trade.repeat(token_requests)
-        progress(f"{challenges} challenges that nobody pays, while one buys")
-        flood = asyncio.create_task(trade.challenge(challenges))
-        during, _ = await trade.buy(BUYING_DURING_FLOOD, 1)
-        flood_seconds = await flood
+    seller = topology.sellers[0].node
+    async with Testbed.running(topology, progress=progress) as testbed:
+        async with _trade(testbed, seller) as trade:
+            progress("warming up")
+            await trade.buy(4, 2)
+            progress(f"{purchases} purchases, one after the other")
+            serial, serial_seconds = await trade.buy(purchases, 1)
+            progress(f"{purchases} purchases, {AT_ONCE} at once")
+            _, parallel_seconds = await trade.buy(purchases, AT_ONCE)
+            progress(f"{token_requests} requests with one paid token")
+            token_seconds = await trade.repeat(token_requests)
+            progress(f"{challenges} challenges that nobody pays, while one buys")
+            flood = asyncio.create_task(trade.challenge(challenges))
+            during, _ = await trade.buy(BUYING_DURING_FLOOD, 1)
+            flood_seconds = await flood
+        forwarding = await _forwarding(testbed, seller, pairs, rounds, progress)
     return MarketBench(
         purchases=purchases,
         purchase_p50_ms=_milliseconds(serial, 50),
@@ -117,6 +126,8 @@ async def bench_market(
         challenges_per_second=challenges / flood_seconds,
         purchase_p50_during_challenges_ms=_milliseconds(during, 50),
         purchases_during_challenges=len(during),
+        forwarding=forwarding,
+        load=os.getloadavg()[0],
     )
 
 
@@ -215,26 +226,70 @@ async def _many(work: Callable[[], Any], count: int, at_once: int) -> float:
     return time.perf_counter() - began
 
 
+async def _forwarding(
+    testbed: Testbed, seller: str, pairs: int, rounds: int, progress: Callable[[str], None]
+) -> ForwardingBench:
+    """From the node that buys by way of the seller to the peer where most can be sent on."""
+    names = {node.key: name for name, node in testbed.nodes.items()}
+    buyer = _buyer_of(testbed, seller)
+    async with AsyncExitStack() as stack:
+        channels = await testbed.client(seller).channels()
+        others = [one for one in channels if names[one.peer] != buyer]
+        receiver = names[max(others, key=lambda one: one.spendable_msat).peer]
+        place = Place(
+            testbed.client(buyer),
+            testbed.client(seller),
+            testbed.client(receiver),
+            (testbed.nodes[buyer].key, testbed.nodes[seller].key, testbed.nodes[receiver].key),
+        )
+        agent = testbed.nodes[seller].agent
+        gate = TollGate(
+            agent, testbed.nodes[seller].key, testbed.sellers[seller], testbed.directory
+        )
+        documents, store = await _open_buyer(stack, testbed, buyer)
+        return await bench_forwarding(
+            testbed,
+            gate,
+            place,
+            documents,
+            store.purchases,
+            pairs=pairs,
+            rounds=rounds,
+            progress=progress,
+        )
+
+
+def _buyer_of(testbed: Testbed, seller: str) -> str:
+    """A node with a channel to the seller."""
+    for channel in testbed.topology.channels:
+        if channel.target == seller:
+            return channel.source
+    return next(name for name in testbed.nodes if name != seller)
+
+
+async def _open_buyer(
+    stack: AsyncExitStack, testbed: Testbed, name: str
+) -> tuple[DocumentBuyer, Store]:
+    node = await stack.enter_async_context(LndClient(testbed.nodes[name].agent))
+    store = await Store.open(testbed.directory / "bench-buyer.sqlite")
+    stack.push_async_callback(store.close)
+    buyer = DocumentBuyer(node, _Payer(node), store.purchases, _BUDGET)
+    return await stack.enter_async_context(buyer), store
+
+
 @asynccontextmanager
 async def _trade(testbed: Testbed, seller_name: str) -> AsyncIterator[_Trade]:
-    buyer_name = next(name for name in testbed.nodes if name != seller_name)
     site = testbed.sellers[seller_name]
     seller_key = testbed.nodes[seller_name].key
     async with AsyncExitStack() as stack:
-        seller_node, buyer_node = [
-            await stack.enter_async_context(LndClient(testbed.nodes[name].agent))
-            for name in (seller_name, buyer_name)
-        ]
-        stores = []
-        for name in ("bench-seller", "bench-buyer"):
-            store = await Store.open(testbed.directory / f"{name}.sqlite")
-            stack.push_async_callback(store.close)
-            stores.append(store)
+        seller_node = await stack.enter_async_context(LndClient(testbed.nodes[seller_name].agent))
+        sales = await Store.open(testbed.directory / "bench-seller.sqlite")
+        stack.push_async_callback(sales.close)
         settings = SellerSettings()
         seller = DocumentSeller(
             seller_node,
             seller_key,
-            stores[0].sales,
+            sales.sales,
             PriceBook({Product.LIQUIDITY: PRICE_SAT}),
             standard_issuers(seller_key, settings),
             settings,
@@ -248,13 +303,11 @@ async def _trade(testbed: Testbed, seller_name: str) -> AsyncIterator[_Trade]:
                 pricer_port=site.pricer_port,
             )
         )
-        buyer = await stack.enter_async_context(
-            DocumentBuyer(buyer_node, _Payer(buyer_node), stores[1].purchases, _BUDGET)
-        )
+        buyer, store = await _open_buyer(stack, testbed, _buyer_of(testbed, seller_name))
         channel = (await seller_node.channels())[0]
         asked = LiquidityRequest(
             scid=channel.scid, source=seller_key, amount_msat=1_000_000, nonce=new_nonce()
         )
-        trade = _Trade(buyer, Seller(site.url, seller_key), asked, stores[1])
+        trade = _Trade(buyer, Seller(site.url, seller_key), asked, store)
         stack.push_async_callback(trade.close)
         yield trade
