@@ -169,6 +169,7 @@ class RewardSection(StrictModel):
     hint_income: float = 1.0
     failed_attempt_msat: float = 100.0
     network_term_msat: float = 1_000.0
+    forwarded_ppm: float = 0.0
 
     def weights(self) -> RewardWeights:
         """The weights as the environment takes them."""

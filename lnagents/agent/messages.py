@@ -114,6 +114,7 @@ _REWARD_PLAIN = (
     "hint_income_msat",
     "failed_attempts",
     "network_term",
+    "forwarded_msat",
 )
 _FORWARDING_PLAIN = ("resumed", "refused", "settled", "late", "lost", "held", "p50_ms", "p99_ms")
 _LEARNER_PLAIN = ("fee_updates", "route_updates", "mean_reward", "entropy", "value_loss")

@@ -164,7 +164,7 @@ class Store:
     def record_reward(self, number: int, terms: RewardTerms, total: float) -> None:
         """Note a round's reward, term by term."""
         self.database.later(
-            "INSERT OR REPLACE INTO rewards VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO rewards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             number,
             terms.fees_earned_msat,
             terms.fees_paid_msat,
@@ -173,6 +173,7 @@ class Store:
             terms.failed_attempts,
             terms.network_term,
             total,
+            terms.forwarded_msat,
         )
 
     async def record_forwards(self, forwards: Sequence[Forward]) -> None:

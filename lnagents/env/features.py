@@ -14,7 +14,7 @@ from typing import Generic, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lnagents.model.units import Msat, Ppm
+from lnagents.model.units import MSAT_PER_SAT, Msat, Ppm
 
 FloatArray: TypeAlias = NDArray[np.float32]
 
@@ -80,6 +80,18 @@ def money_of(scaled: FloatArray) -> FloatArray:
     """The amounts in msat that `money_scale` made these of, to about six digits."""
     amounts: FloatArray = np.expm1(scaled * np.float32(_LOG_MONEY))
     return amounts
+
+
+def flow_of(scaled: FloatArray, capacity: FloatArray) -> FloatArray:
+    """The volumes in msat that `flow_scale` made these of, to about six digits.
+
+    Args:
+        scaled: volumes as features.
+        capacity: of the channels, as features: log10 of million sat.
+    """
+    shares: FloatArray = np.expm1(scaled * np.float32(_LOG_PERCENT))
+    volumes: FloatArray = shares * np.float32(1e4 * MSAT_PER_SAT) * 10.0**capacity
+    return volumes
 
 
 def count_scale(count: int) -> float:

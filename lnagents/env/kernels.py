@@ -359,8 +359,9 @@ def encode_agents(
             sums.payments_settled + sums.forwards,
             sums.payments_failed + sums.failed_forwards,
         )
-        terms[agent, 6] = sums.payments_settled
-        terms[agent, 7] = sums.payments_failed
+        terms[agent, 6] = sums.forwarded_out
+        terms[agent, 7] = sums.payments_settled
+        terms[agent, 8] = sums.payments_failed
 
 
 class BoundNumbers(NamedTuple):

@@ -38,6 +38,10 @@ class RewardWeights:
     """What one failed attempt of an own payment costs, in msat."""
     network_term_msat: float = 1_000.0
     """What the best network term of 1 is worth, in msat a round."""
+    forwarded_ppm: float = 0.0
+    """What carrying payments is worth beside the fees for it, in parts per million of what was
+    forwarded. A forwarder never hears of payments that found it too dear, so this is what it can
+    know of how many succeed because of it."""
 
 
 def network_share(even: Msat, capacity: Msat, settled: int, failed: int) -> float:
@@ -77,6 +81,7 @@ def terms_of(facts: NodeFacts) -> RewardTerms:
             facts.payments_settled + facts.forwards,
             facts.payments_failed + facts.failed_forwards,
         ),
+        forwarded_msat=facts.forwarded_out,
     )
 
 
@@ -100,6 +105,7 @@ def reward(terms: RewardTerms, weights: RewardWeights) -> float:
         terms.hint_income_msat,
         terms.failed_attempts,
         terms.network_term,
+        terms.forwarded_msat,
     )
 
 
@@ -111,6 +117,7 @@ def weighted(
     hint_income: Number,
     failed_attempts: Number,
     network: Number,
+    forwarded: Number,
 ) -> Number:
     """The weighted sum of terms in msat: numbers, or arrays of one shape."""
     return (
@@ -120,6 +127,7 @@ def weighted(
         + weights.hint_income * hint_income
         - weights.failed_attempt_msat * failed_attempts
         + weights.network_term_msat * network
+        + 1e-6 * weights.forwarded_ppm * forwarded
     )
 
 
@@ -133,6 +141,7 @@ class TermArrays:
     hint_income_msat: NDArray[np.float64]
     failed_attempts: NDArray[np.float64]
     network_term: NDArray[np.float64]
+    forwarded_msat: NDArray[np.float64]
 
 
 RewardFunction: TypeAlias = Callable[[TermArrays, RewardWeights], NDArray[np.float64]]

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from lnagents.env.arrays import TERM_NAMES, ActionArrays, RoundArrays
 from lnagents.env.batch import LightningBatch
 from lnagents.env.encoding import ACTION_NAMES, CHANNEL_FEATURE_NAMES, NODE_FEATURE_NAMES
-from lnagents.env.features import FloatArray, money_of
+from lnagents.env.features import FloatArray, flow_of, money_of
 from lnagents.env.neighbourhood import NEIGHBOUR_FEATURES, neighbourhood, with_changes
 from lnagents.env.payments import RandomDemand
 from lnagents.env.peers import (
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 
 _FEES_EARNED = CHANNEL_FEATURE_NAMES.index("fees_earned")
+_OUTFLOW = CHANNEL_FEATURE_NAMES.index("outflow")
+_CAPACITY = CHANNEL_FEATURE_NAMES.index("capacity")
 
 
 class RewardSpec(StrictModel):
@@ -60,6 +62,7 @@ class RewardSpec(StrictModel):
     fees_paid: float = 1.0
     failed_attempt_msat: float = 100.0
     network_term_msat: float = 1_000.0
+    forwarded_ppm: float = 0.0
 
     def settings(self, rounds: int) -> EnvSettings:
         """Of environments with this reward and episodes of so many rounds."""
@@ -74,6 +77,7 @@ class RewardSpec(StrictModel):
                 fees_paid=self.fees_paid,
                 failed_attempt_msat=self.failed_attempt_msat,
                 network_term_msat=self.network_term_msat,
+                forwarded_ppm=self.forwarded_ppm,
             ),
         )
 
@@ -185,16 +189,22 @@ class LightningTask:
         )
 
     def _row_rewards(self, arrays: RoundArrays) -> FloatArray | None:
-        """[batch, agents, rows], what the fees that a channel earned are worth to its agent.
+        """[batch, agents, rows], what a channel earned and carried is worth to its agent.
 
-        None if the reward is no sum of terms.
+        A reward that agents share has every agent's own in it, but a part of it only. None if the
+        reward is no sum of terms.
         """
         settings = self._batch.settings
         if settings.reward != WEIGHTED:
             return None
-        own = 1.0 - mean_weight(settings.mode, settings.mix)
-        worth = own * settings.weights.fees_earned / settings.reward_unit_msat
-        return np.float32(worth) * money_of(arrays.channels[..., _FEES_EARNED])
+        shared = mean_weight(settings.mode, settings.mix)
+        part = (1.0 - shared + shared / self._batch.agents) / settings.reward_unit_msat
+        weights, rows = settings.weights, arrays.channels
+        gained = np.float32(part * weights.fees_earned) * money_of(rows[..., _FEES_EARNED])
+        if weights.forwarded_ppm:
+            carried = flow_of(rows[..., _OUTFLOW], rows[..., _CAPACITY])
+            gained += np.float32(1e-6 * part * weights.forwarded_ppm) * carried
+        return gained
 
     def close(self) -> None:
         """Close the worlds."""

@@ -104,3 +104,5 @@ class RewardTerms:
     failed_attempts: int = 0
     network_term: float = 0.0
     """Indirect term for efficiency and stability, 0 (worst) to 1 (best)."""
+    forwarded_msat: Msat = 0
+    """What it carried for others, as it left; only what settled."""

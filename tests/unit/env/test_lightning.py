@@ -155,7 +155,7 @@ def test_rewards_are_made_of_the_terms_in_the_infos(mode: RewardMode) -> None:
         own = []
         for info in infos.values():
             assert tuple(info) == INFO_NAMES
-            terms = RewardTerms(**{name: info[name] for name in TERM_NAMES[:6]})
+            terms = RewardTerms(**{name: info[name] for name in TERM_NAMES[:7]})
             own.append(reward(terms, settings.weights) / settings.reward_unit_msat)
             assert info["own_reward"] == pytest.approx(own[-1], abs=1e-9)
         for mine, given in zip(own, rewards.values(), strict=True):

@@ -30,8 +30,9 @@ TERMS = st.builds(
     hint_income_msat=MONEY,
     failed_attempts=COUNTS,
     network_term=st.floats(0, 1),
+    forwarded_msat=MONEY,
 )
-WEIGHTS = st.builds(RewardWeights, SIZES, SIZES, SIZES, SIZES, SIZES, SIZES)
+WEIGHTS = st.builds(RewardWeights, SIZES, SIZES, SIZES, SIZES, SIZES, SIZES, SIZES)
 
 
 def channel(local: int, remote: int, flow: ChannelFlow | None = None) -> ChannelView:
@@ -57,7 +58,13 @@ CHANNELS = st.builds(
     channel,
     MONEY,
     MONEY,
-    st.builds(ChannelFlow, forwards=COUNTS, failed_forwards=COUNTS, fees_earned_msat=MONEY),
+    st.builds(
+        ChannelFlow,
+        forwards=COUNTS,
+        failed_forwards=COUNTS,
+        fees_earned_msat=MONEY,
+        forwarded_out_msat=MONEY,
+    ),
 )
 VIEWS = st.builds(
     lambda channels, settled, failed: replace(
@@ -77,6 +84,7 @@ def test_every_term_counts_with_its_weight_and_sign() -> None:
         hint_income_msat=1_000,
         failed_attempts=3,
         network_term=0.5,
+        forwarded_msat=2_000_000,
     )
     weights = RewardWeights(
         fees_earned=2.0,
@@ -85,8 +93,9 @@ def test_every_term_counts_with_its_weight_and_sign() -> None:
         hint_income=5.0,
         failed_attempt_msat=7.0,
         network_term_msat=11.0,
+        forwarded_ppm=13.0,
     )
-    assert reward(terms, weights) == 2 - 30 - 400 + 5_000 - 21 + 5.5
+    assert reward(terms, weights) == 2 - 30 - 400 + 5_000 - 21 + 5.5 + 26
 
 
 @given(TERMS, WEIGHTS, st.integers(1, 1_000))
@@ -97,6 +106,7 @@ def test_better_rounds_are_never_rewarded_less(
     assert reward(replace(terms, fees_earned_msat=terms.fees_earned_msat + more), weights) >= base
     assert reward(replace(terms, hint_income_msat=terms.hint_income_msat + more), weights) >= base
     assert reward(replace(terms, network_term=1.0), weights) >= base
+    assert reward(replace(terms, forwarded_msat=terms.forwarded_msat + more), weights) >= base
     assert reward(replace(terms, fees_paid_msat=terms.fees_paid_msat + more), weights) <= base
     assert reward(replace(terms, hint_costs_msat=terms.hint_costs_msat + more), weights) <= base
     assert reward(replace(terms, failed_attempts=terms.failed_attempts + more), weights) <= base
@@ -128,7 +138,9 @@ def test_network_terms(view: NodeView, expected: float) -> None:
 def test_terms_are_those_of_the_view(view: NodeView) -> None:
     view = replace(view, fees_paid_msat=5, hint_costs_msat=6, hint_income_msat=7, failed_attempts=8)
     earned = sum(one.flow.fees_earned_msat for one in view.channels)
-    assert reward_terms(view) == RewardTerms(earned, 5, 6, 7, 8, network_term(view))
+    carried = sum(one.flow.forwarded_out_msat for one in view.channels)
+    expected = RewardTerms(earned, 5, 6, 7, 8, network_term(view), carried)
+    assert reward_terms(view) == expected
 
 
 @given(st.lists(REWARDS, min_size=1, max_size=9), st.data(), st.floats(0, 1))

@@ -80,6 +80,35 @@ def test_a_task_is_its_batch_in_other_words() -> None:
     assert result.over
 
 
+@pytest.mark.parametrize(
+    ("reward", "part"),
+    [
+        ({}, 1.0),
+        ({"mode": "mixed", "mix": 0.5}, 0.5 + 0.5 / 4),
+        ({"mode": "cooperative"}, 1.0 / 4),
+    ],
+)
+def test_a_channel_is_credited_with_its_part_of_what_its_agent_is_rewarded_with(
+    reward: dict[str, Any], part: float
+) -> None:
+    money = {"fees_earned": 2.0, "fees_paid": 0.0, "failed_attempt_msat": 0.0}
+    worth = money | {"network_term_msat": 0.0, "forwarded_ppm": 300.0}
+    task = config(task={"reward": reward | worth}).make_task()
+    shape = (*task.reset([5, 6]).mask.shape, len(task.shape.actions))
+    assert shape[1] == 4
+    total = 0.0
+    for _ in range(4):
+        result = task.step(Actions(np.zeros(shape, np.float32), np.zeros(shape[:2], np.int64)))
+        assert result.row_rewards is not None
+        measures = result.measures
+        own = 2.0 * measures["fees_earned_msat"] + 3e-4 * measures["forwarded_msat"]
+        np.testing.assert_allclose(result.row_rewards.sum(-1), part * own / 1_000, rtol=1e-4)
+        # What all gain together does not hang on how it is shared.
+        np.testing.assert_allclose(result.rewards.sum(-1), own.sum(-1) / 1_000, rtol=1e-5)
+        total += own.sum()
+    assert total > 0.0
+
+
 def test_environments_of_one_task_may_as_well_be_those_of_several() -> None:
     chosen = config(
         task={"networks": ["default", "line5"], "environments": 3, "agents": 5},
