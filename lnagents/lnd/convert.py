@@ -60,6 +60,7 @@ def node_info(message: ln.GetInfoResponse) -> NodeInfo:
         synced_to_chain=message.synced_to_chain,
         synced_to_graph=message.synced_to_graph,
         uris=tuple(message.uris),
+        requires_interceptor=message.require_htlc_interceptor,
     )
 
 
@@ -111,6 +112,7 @@ def local_channel(message: ln.Channel) -> LocalChannel:
             for htlc in message.pending_htlcs
             if htlc.forwarding_channel and not htlc.incoming
         ),
+        arriving=frozenset(htlc.htlc_index for htlc in message.pending_htlcs if htlc.incoming),
         max_accepted_htlcs=message.local_constraints.max_accepted_htlcs,
         opener_cost_msat=_commitment_fee_sat(message) * MSAT_PER_SAT + anchors,
     )

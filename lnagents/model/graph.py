@@ -151,6 +151,8 @@ class LocalChannel:
     forwarded: frozenset[tuple[ShortChannelId, int]] = frozenset()
     """Of the pending HTLCs those that leave here and came in elsewhere: the channel that they came
     in by, and their number there."""
+    arriving: frozenset[int] = frozenset()
+    """Numbers of the pending HTLCs that came in here."""
 
     @property
     def spendable_msat(self) -> Msat:
@@ -197,3 +199,6 @@ class NodeInfo:
     synced_to_chain: bool
     synced_to_graph: bool
     uris: tuple[str, ...] = ()
+    requires_interceptor: bool = False
+    """It forwards nothing, and gives nothing back, while no interceptor is connected (LND's
+    `requireinterceptor`)."""

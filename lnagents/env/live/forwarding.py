@@ -7,13 +7,7 @@ import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from lnagents.env.live.delegation import (
-    BLOCK_PADDING,
-    DELEGATION_RECORD,
-    NOWHERE,
-    Delegation,
-    delegate,
-)
+from lnagents.env.live.delegation import BLOCK_PADDING, delegate
 from lnagents.env.live.node import ANSWER_SECONDS, LiveNode, within
 from lnagents.lnd import (
     FailHtlc,
@@ -23,6 +17,7 @@ from lnagents.lnd import (
     SettleHtlc,
     StreamRestarted,
 )
+from lnagents.model.delegation import DELEGATION_RECORD, NOWHERE, Delegation
 from lnagents.model.errors import LndError, NodeUnavailableError, NoRouteError
 from lnagents.model.graph import LocalChannel, forwarding_fee
 from lnagents.model.payment import HOP_BY_HOP_SLACK, AttemptStatus, Route

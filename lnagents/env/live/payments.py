@@ -7,10 +7,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lnagents.env.live.delegation import BLOCK_PADDING, Delegation, delegate
+from lnagents.env.live.delegation import BLOCK_PADDING, delegate
 from lnagents.env.live.forwarding import Forwarder
 from lnagents.env.live.node import LiveNode, within
 from lnagents.env.world import MAX_PARTS, PAYMENT_TIMEOUT_SECONDS, RoundPayment
+from lnagents.model.delegation import Delegation
 from lnagents.model.errors import LnagentsError, NoRouteError
 from lnagents.model.payment import (
     Attempt,

@@ -2,27 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from lnagents.env.live.delegation import (
-    DELEGATION_RECORD,
-    NOWHERE,
-    Delegation,
-    delegate,
-)
+from lnagents.env.live.delegation import delegate
+from lnagents.model.delegation import DELEGATION_RECORD, NOWHERE, Delegation
 from lnagents.model.payment import HOP_BY_HOP_SLACK, Hop, Route
-
-keys = st.binary(min_size=33, max_size=33).map(bytes.hex)
-delegations = st.builds(
-    Delegation,
-    destination=keys,
-    payment_addr=st.binary(min_size=32, max_size=32),
-    amount_msat=st.integers(0, 2**64 - 1),
-    final_cltv_delta=st.integers(0, 2**16 - 1),
-    passed=st.lists(keys, max_size=5).map(tuple),
-)
 
 NODES = tuple(f"02{index:064x}" for index in range(5))
 WANTED = Delegation(NODES[4], bytes(range(32)), 1_000_000, 80, passed=())
@@ -37,20 +19,6 @@ ROUTE = Route(
     total_amount_msat=1_004_000,
     total_time_lock=1_020,
 )
-
-
-@given(delegations)
-def test_a_delegation_survives_its_bytes(delegation: Delegation) -> None:
-    assert Delegation.from_bytes(delegation.to_bytes()) == delegation
-
-
-@given(delegations, st.integers(1, 32))
-def test_what_is_damaged_is_refused(delegation: Delegation, cut: int) -> None:
-    data = delegation.to_bytes()
-    with pytest.raises(ValueError, match="bytes"):
-        Delegation.from_bytes(data[:-cut])
-    with pytest.raises(ValueError, match="version 9"):
-        Delegation.from_bytes(b"\x09" + data[1:])
 
 
 def test_a_route_ends_at_the_first_agent_on_it() -> None:

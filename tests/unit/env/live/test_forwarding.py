@@ -9,13 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnagents.env.live.delegation import (
-    DELEGATION_RECORD,
-    NOWHERE,
-    Delegation,
-)
 from lnagents.env.live.forwarding import NEVER, Community, Forwarder, admits
 from lnagents.lnd import FailHtlc, HeldHtlc, HtlcAnswer, ResumeHtlc, SettleHtlc
+from lnagents.model.delegation import DELEGATION_RECORD, NOWHERE, Delegation
 from lnagents.model.payment import HtlcEvent, HtlcEventKind, HtlcRole
 from lnagents.model.view import ChannelFlow
 from tests.unit.env.live.nodes import (
