@@ -18,7 +18,7 @@ import structlog
 from lnagents.agent.candidates import sendable_msat
 from lnagents.agent.forwarder import Decision
 from lnagents.agent.pass_ledger import PassLedger
-from lnagents.agent.rooms import Rooms
+from lnagents.agent.rooms import Rooms, htlc_cost_msat
 from lnagents.lnd import FailHtlc, HeldHtlc, ResumeHtlc
 from lnagents.market import PriorityPass, Sale, open_document
 from lnagents.market.issuers import band_of
@@ -149,8 +149,12 @@ class PassDesk:
         for scid in self._rooms.ways(htlc.outgoing_scid, amount):
             channel = self._rooms.channel(scid)
             msat, slots = self._rooms.free(scid)
-            if channel is not None and (
-                msat - amount < self._kept_msat(channel) or slots - 1 < self._kept_slots(channel)
+            if channel is None:
+                continue
+            # This HTLC, and each that a holder may still send, takes more than its amount.
+            extra = (1 + self.book.promised_slots(scid)) * htlc_cost_msat(channel)
+            if msat - amount - extra < self._kept_msat(channel) or slots - 1 < self._kept_slots(
+                channel
             ):
                 return False
         return True

@@ -41,6 +41,22 @@ class ChannelNode(Protocol):
         """The own open channels (ListChannels)."""
 
 
+COMMITMENT_WEIGHT, HTLC_WEIGHT = 1_124, 172
+"""Of a commitment with anchors, and of each HTLC in it (BOLT 3)."""
+
+
+def htlc_cost_msat(channel: LocalChannel) -> Msat:
+    """By how much one more HTLC lowers what can leave, beyond its own amount.
+
+    The opener keeps enough for the commitment at twice the present fee rate, of which it has paid
+    the single one off its balance (`lnwallet.CalcFeeBuffer`); each HTLC makes it larger.
+    """
+    if not channel.initiator:
+        return 0
+    weight = COMMITMENT_WEIGHT + HTLC_WEIGHT * channel.pending_htlcs
+    return -(-2 * HTLC_WEIGHT * channel.commit_fee_msat // weight)
+
+
 @dataclass(slots=True)
 class _Leaving:
     """An HTLC that was let through and that the node's channels do not show yet."""
@@ -107,7 +123,8 @@ class Rooms:
             return 0, 0
         gone = [one.amount_msat for one in self._leaving.values() if scid in one.scids]
         slots = channel.max_accepted_htlcs - channel.pending_htlcs - len(gone)
-        return sendable_msat(channel) - sum(gone), slots
+        spent = sum(gone) + len(gone) * htlc_cost_msat(channel)
+        return sendable_msat(channel) - spent, slots
 
     def ways(self, scid: ShortChannelId, amount_msat: Msat) -> tuple[ShortChannelId, ...]:
         """By which channels LND may send what asks for `scid`: all to its peer that have room."""

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import multiprocessing
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import structlog
 
 from lnagents.agent.forwarder import Forwarder, ForwarderState, ForwarderStatus
 from lnagents.agent.pass_ledger import PassLedger
@@ -94,6 +97,8 @@ async def running_toll(gate: TollGate) -> AsyncIterator[Toll]:
 
 
 def _live(gate: TollGate, connection: Connection) -> None:
+    # What it says of every block would get between the lines of the bench.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         asyncio.run(_serve(gate, connection))
     except EOFError:

@@ -146,6 +146,10 @@ class PassBook:
         """What holders may still send over a channel."""
         return sum(one.left_msat for one in self._live(scid))
 
+    def promised_slots(self, scid: ShortChannelId) -> int:
+        """How many HTLCs holders may still add to a channel at once."""
+        return sum(one.under_way is None for one in self._live(scid))
+
     def forget_expired(self) -> None:
         """Give up what no HTLC can use any more."""
         now = self._clock()
