@@ -79,6 +79,8 @@ class Observer:
         self._recent: deque[tuple[int, Msat]] = deque()
         self.followers: list[Callable[[HtlcEvent], None]] = []
         """Told each HTLC event. Those that an interruption swallowed, nobody is told."""
+        self.on_policy: Callable[[Edge], None] | None = None
+        """Told each policy that gossip brings; LND does not tell when it was made."""
         self.promised: Callable[[ShortChannelId], Msat] | None = None
         """What others were promised of an own channel: own payments leave it to them."""
 
@@ -190,6 +192,8 @@ class Observer:
                 self._finder.remove_channel(update.scid, (channel.node1, channel.node2))
         elif isinstance(update, PolicyAnnounced):
             await self._on_policy(update.edge)
+            if self.on_policy is not None:
+                self.on_policy(update.edge)
 
     async def _on_policy(self, edge: Edge) -> None:
         channel = self._channels.get(edge.scid)

@@ -239,4 +239,10 @@ VERSION_5 = """
 ALTER TABLE rewards ADD COLUMN forwarded_msat INTEGER NOT NULL DEFAULT 0;
 """
 
-SCHEMA = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5)
+VERSION_6 = """
+-- Which product a hint came with; a route quote is one about each edge of its route.
+ALTER TABLE hints ADD COLUMN product TEXT NOT NULL DEFAULT 'liquidity';
+ALTER TABLE hint_outcomes ADD COLUMN product TEXT NOT NULL DEFAULT 'liquidity';
+"""
+
+SCHEMA = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6)

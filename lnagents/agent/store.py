@@ -70,6 +70,8 @@ class HintRecord:
     """Who said so; empty: it is not scored."""
     prior: float = 0.5
     """What was believed before."""
+    product: str = "liquidity"
+    """What it came with (`lnagents.market.Product`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +276,7 @@ class Store:
             )
         for hint in hints:
             self.database.later(
-                "INSERT OR REPLACE INTO hints VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO hints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 _signed(hint.scid),
                 hint.source,
                 hint.amount_msat,
@@ -283,6 +285,7 @@ class Store:
                 hint.expires_at,
                 hint.issuer,
                 hint.prior,
+                hint.product,
             )
 
     async def load_beliefs(

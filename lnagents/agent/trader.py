@@ -32,14 +32,20 @@ from lnagents.market import (
     Document,
     DocumentBuyer,
     FeeCommitment,
-    LiquidityHint,
     Sale,
     Seller,
     open_document,
     running_seller,
 )
 from lnagents.market.paths import MAX_SECONDS, parse_path
-from lnagents.model.errors import InvalidRequestError, MarketError, NotForSaleError, PaymentError
+from lnagents.model.errors import (
+    InvalidRequestError,
+    LndError,
+    MarketError,
+    NotForSaleError,
+    PaymentError,
+)
+from lnagents.model.graph import Edge
 from lnagents.model.units import Msat, NodeKey
 
 _log = structlog.get_logger("lnagents.agent.trader")
@@ -79,6 +85,7 @@ class Trader:
         self._config = config
         self._scores = Scores(store.database)
         self._wallet = PassWallet(OwnPassLedger(store.database))
+        self._looking: set[asyncio.Task[None]] = set()
         self._prices: Prices | None = None
         self._desk: BuyingDesk | None = None
         """None: nothing is bought."""
@@ -159,6 +166,7 @@ class Trader:
         await scores.load(time.time() - MAX_SECONDS)
         self._liquidity.on_tested = scores.judged
         self._payer.on_policy = scores.announced
+        self._observer.on_policy = self._on_announced
         desk = self._desk = BuyingDesk(buyer, self._store.purchases, self._on_document)
         self._advisor = Advisor(
             desk,
@@ -184,8 +192,19 @@ class Trader:
     def _on_document(self, document: Document, signed: bytes) -> None:
         self._totals.hints_bought += 1
         self._scores.hold(document, signed)
-        if isinstance(document, LiquidityHint):
-            self._advisor.learn(document)
+        self._advisor.learn(document)
+
+    def _on_announced(self, edge: Edge) -> None:
+        if self._scores.doubts(edge):
+            task = asyncio.get_running_loop().create_task(self._look(edge), name="promise")
+            self._looking.add(task)
+            task.add_done_callback(self._looking.discard)
+
+    async def _look(self, edge: Edge) -> None:
+        """Ask the node when an edge's policy was made: gossip as it comes in does not say."""
+        with contextlib.suppress(LndError):
+            channel = await self._client.channel(edge.scid)
+            self._scores.heard(channel.edge_from(edge.source))
 
     # ---- Selling
 

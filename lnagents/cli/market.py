@@ -252,17 +252,19 @@ def score(
             }
         )
         return
-    table = Table("seller", box=None, pad_edge=False)
-    for title in ("hints tested", "Brier", "without hints", "skill", "broken promises"):
+    table = Table("seller", "product", box=None, pad_edge=False)
+    for title in ("tested", "Brier", "without", "skill", "promises kept", "broken"):
         table.add_column(title, justify="right")
     table.add_column("")
     for one in scores.values():
         table.add_row(
             one.seller[:16],
+            one.product.value,
             str(one.outcomes),
             "" if one.brier is None else f"{one.brier:.3f}",
             "" if one.prior_brier is None else f"{one.prior_brier:.3f}",
             f"{one.skill:.2f}",
+            str(one.kept_promises),
             str(one.broken_promises),
             "" if one.helps else "dropped",
         )
@@ -349,10 +351,12 @@ def _finding_document(statement: Document, finding: Finding) -> dict[str, Any]:
 def _score_document(score: SellerScore) -> dict[str, Any]:
     return {
         "seller": score.seller,
+        "product": score.product.value,
         "outcomes": score.outcomes,
         "brier": score.brier,
         "prior_brier": score.prior_brier,
         "skill": score.skill,
+        "kept_promises": score.kept_promises,
         "broken_promises": score.broken_promises,
         "helps": score.helps,
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lnagents.market.paths import Product
 from lnagents.model.units import NodeKey
 
 TRUST_OUTCOMES = 5.0
@@ -32,15 +33,19 @@ class HintOutcome:
 
 @dataclass(slots=True)
 class SellerScore:
-    """What became of one seller's statements."""
+    """What became of one seller's statements, of one product."""
 
     seller: NodeKey
+    product: Product = Product.LIQUIDITY
     outcomes: int = 0
     squares: float = 0.0
     """Sum over outcomes of (what the hint said - what happened)²."""
     prior_squares: float = 0.0
     """The same for what the buyer believed before."""
     broken_promises: int = 0
+    """Of any product: who breaks its word once, has no credit for anything."""
+    kept_promises: int = 0
+    """That ended, and that nothing contradicted."""
 
     def add(self, outcome: HintOutcome) -> None:
         """Count one hint."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from lnagents.agent.liquidity import Liquidity
 from lnagents.agent.schema import SCHEMA
 from lnagents.agent.scores import Scores, read_scores
 from lnagents.agent.store import HintRecord, Store
-from lnagents.market import FeeCommitment, Purchase, Seller, sign_document
+from lnagents.market import FeeCommitment, Product, Purchase, Seller, sign_document
 from lnagents.market.evidence import Verdict, judge_evidence, read_evidence
 from lnagents.model.errors import StoreError
 from lnagents.model.graph import ChannelPolicy, Edge
@@ -67,65 +68,130 @@ async def test_scores_outlive_a_restart_and_can_be_read_meanwhile(tmp_path: Path
     store = await Store.open(path)
     scores = Scores(store.database)
     await scores.load(0.0)
-    assert scores.skill(SELLER_KEY) == 1.0
+    assert scores.skill(SELLER_KEY, Product.LIQUIDITY) == 1.0
     scores.judged(hint(1.0), False)
     scores.judged(hint(1.0), False)
     scores.judged(hint(1.0, issuer=""), False)
-    skill = scores.skill(SELLER_KEY)
+    skill = scores.skill(SELLER_KEY, Product.LIQUIDITY)
     assert skill < 0.0
     await store.database.flush()
     read, evidence = read_scores(path)
-    assert (read[SELLER_KEY].outcomes, read[SELLER_KEY].skill) == (2, skill)
-    assert (set(read), evidence) == ({SELLER_KEY}, [])
+    key = (SELLER_KEY, Product.LIQUIDITY)
+    assert (read[key].outcomes, read[key].skill) == (2, skill)
+    assert (set(read), evidence) == ({key}, [])
     await store.close()
 
     store = await Store.open(path)
     again = Scores(store.database)
     await again.load(0.0)
-    assert again.skill(SELLER_KEY) == skill
+    assert again.skill(SELLER_KEY, Product.LIQUIDITY) == skill
     await store.close()
 
 
-async def test_a_dearer_policy_in_a_failure_is_evidence_of_a_broken_promise(
-    tmp_path: Path,
-) -> None:
+def promise(expires_in: float = 60.0) -> FeeCommitment:
     now = round(time.time(), 3)
-    commitment = FeeCommitment(
+    return FeeCommitment(
         issuer=SELLER_KEY,
         issued_at=now - 10,
-        expires_at=now + 60,
+        expires_at=now + expires_in,
         sequence=1,
         scid=SCID,
         base_fee_msat=1_000,
         fee_rate_ppm=100,
     )
+
+
+async def bought(store: Store, commitment: FeeCommitment, nonce: str = "ab") -> None:
+    seller, path = Seller("http://s", SELLER_KEY), f"/v1/commitments/fee/103x1x0/60/{nonce}"
+    purchase = Purchase(nonce, seller, path, 1_000, "mac", "lnbc", nonce, commitment.issued_at)
+    await store.purchases.challenged(purchase)
+    await store.purchases.paid(nonce, b"preimage")
     signed = await sign_document(FakeNode(SELLER_KEY), commitment)
+    await store.purchases.delivered(nonce, signed)
+
+
+async def test_a_dearer_policy_in_a_failure_is_evidence_of_a_broken_promise(
+    tmp_path: Path,
+) -> None:
+    now, commitment = time.time(), promise()
     path = tmp_path / "agent.sqlite"
     store = await Store.open(path)
-    purchase = Purchase(
-        "ab", Seller("http://s", SELLER_KEY), "/p", 1_000, "mac", "lnbc", "hash", now
-    )
-    await store.purchases.challenged(purchase)
-    await store.purchases.paid("ab", b"preimage")
-    await store.purchases.delivered("ab", signed)
+    await bought(store, commitment)
     scores = Scores(store.database)
     await scores.load(now - 60)
+    assert scores.promised_until(SELLER_KEY, SCID) == commitment.expires_at
+    assert scores.promised_until(SELLER_KEY, 1) == 0.0
 
     def update(secret: object = SELLER_SECRET, ppm: int = 101, scid: int = SCID) -> bytes:
         return signed_update(secret, scid=scid, timestamp=int(now), fee_rate_ppm=ppm)  # type: ignore[arg-type]
 
     for harmless in (b"", b"junk", update(ppm=100), update(scid=1), update(STRANGER_SECRET)):
         scores.announced(harmless)
-    assert scores.skill(SELLER_KEY) == 1.0
+    assert scores.skill(SELLER_KEY, Product.LIQUIDITY) == 1.0
     scores.announced(update())
     scores.announced(update())
-    assert scores.skill(SELLER_KEY) == 0.0
+    assert scores.skill(SELLER_KEY, Product.LIQUIDITY) == 0.0
     await store.close()
 
     read, [(seller, evidence)] = read_scores(path)
-    assert (seller, read[seller].broken_promises) == (SELLER_KEY, 1)
+    score = read[seller, Product.COMMITMENT]
+    assert (seller, score.broken_promises, score.kept_promises) == (SELLER_KEY, 1, 0)
     document, finding = judge_evidence(*read_evidence(evidence.encode()))
     assert (document, finding.verdict) == (commitment, Verdict.FALSE)
+
+
+async def test_each_product_has_a_score_of_its_own(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path / "agent.sqlite")
+    scores = Scores(store.database)
+    await scores.load(0.0)
+    for _ in range(3):
+        scores.judged(replace(hint(1.0), product="route"), False)
+        scores.judged(hint(1.0), True)
+    assert scores.skill(SELLER_KEY, Product.ROUTE) < 0.0
+    assert scores.skill(SELLER_KEY, Product.LIQUIDITY) == 1.0
+    await store.database.flush()
+    read, _ = read_scores(tmp_path / "agent.sqlite")
+    assert {key[1]: one.outcomes for key, one in read.items()} == {
+        Product.LIQUIDITY: 3,
+        Product.ROUTE: 3,
+    }
+    await store.close()
+
+
+async def test_gossip_that_exceeds_a_promise_breaks_it(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sqlite"
+    store = await Store.open(path)
+    await bought(store, promise())
+    await bought(store, promise(expires_in=-5.0), "cd")
+    scores = Scores(store.database)
+    await scores.load(0.0)
+    read, _ = read_scores(path)
+    assert read[SELLER_KEY, Product.COMMITMENT].kept_promises == 1
+
+    def edge(ppm: int, at: float, source: str = SELLER_KEY, base: int = 1_000) -> Edge:
+        policy = ChannelPolicy(base_fee_msat=base, fee_rate_ppm=ppm, last_update=int(at))
+        return Edge(SCID, source, PEER_KEY, 10**9, policy)
+
+    now = time.time()
+    # As it streams in, gossip has no time: what exceeds the promise is looked at closer.
+    assert [scores.doubts(one) for one in (edge(100, 0), edge(101, 0), edge(101, 0, PEER_KEY))] == [
+        False,
+        True,
+        False,
+    ]
+    for harmless in (edge(100, now), edge(101, now - 60), edge(101, now, PEER_KEY)):
+        scores.heard(harmless)
+    assert scores.skill(SELLER_KEY, Product.COMMITMENT) == 1.0
+    scores.heard(edge(100, now, base=1_001))
+    scores.heard(edge(100, now, base=1_001))
+    for product in Product:
+        assert scores.skill(SELLER_KEY, product) == 0.0
+    await store.close()
+    read, [(_, evidence)] = read_scores(path)
+    assert read[SELLER_KEY, Product.COMMITMENT].broken_promises == 1
+    # It convinces the own node alone: nothing that the seller signed says so.
+    _, finding = judge_evidence(*read_evidence(evidence.encode()))
+    assert finding.verdict is Verdict.UNDECIDABLE
 
 
 async def test_an_old_store_is_brought_up_to_date(tmp_path: Path) -> None:
