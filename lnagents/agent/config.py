@@ -19,6 +19,9 @@ Network = Literal["regtest", "signet", "testnet", "testnet4", "simnet", "mainnet
 MAX_FEE_PPM = 1_000_000
 """A fee as large as the payment itself."""
 
+MAX_PRICE_SAT = 100_000
+"""Of a unit of any product."""
+
 
 class Mode(str, Enum):
     """Whether decisions are carried out."""
@@ -183,10 +186,11 @@ class SellSection(StrictModel):
     service_port: Port
     pricer_host: str = "127.0.0.1"
     pricer_port: Port
-    price_sat: Annotated[int, Field(ge=1, le=100_000)] = 2
+    price_sat: Annotated[int, Field(ge=1, le=MAX_PRICE_SAT)] = 2
     """Of every product, or where learning begins."""
-    max_price_sat: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """If given, prices are learned from what they bring, between 1 sat and this."""
+    max_price_sat: Annotated[int, Field(ge=1, le=MAX_PRICE_SAT)] | None = None
+    """If given, prices are learned from what they bring, between 1 sat and this; where an actor
+    decides them, this is their bound."""
     price_period_seconds: Annotated[float, Field(gt=0)] = 300.0
     """For which a price is tried."""
     products: tuple[Literal["liquidity", "commitment", "route", "pass"], ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 import structlog
@@ -53,6 +53,8 @@ class Rounds:
         self.terms: RewardTerms | None = None
         """Of the last round that ended, as the next."""
         self.reward: Msat | float | None = None
+        self.on_prices: Callable[[Mapping[str, int]], None] | None = None
+        """Told the prices of each decision, if anything is sold."""
         self._decided = False
 
     async def step(self) -> None:
@@ -75,6 +77,8 @@ class Rounds:
         config = self._config()
         decision = await self._actor.decide(view, config.fees)
         self._decided = True
+        if self.on_prices is not None:
+            self.on_prices(decision.prices_sat)
         await self._carry_out(view, decision, config)
 
     async def _reward(self, ended: int, view: NodeView) -> None:

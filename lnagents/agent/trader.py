@@ -214,7 +214,8 @@ class Trader:
         sell: SellSection,
         group: asyncio.TaskGroup,
     ) -> None:
-        prices = self._prices = Prices(sell)
+        prices = self._prices = Prices(sell, self._rounds.record_decision)
+        self._rounds.on_prices = prices.decide
         seller = make_seller(
             sell,
             self._client,

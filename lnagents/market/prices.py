@@ -8,7 +8,7 @@ changes when others learn, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf, log, sqrt
 
@@ -103,15 +103,23 @@ class PriceLearner:
         }
         self._apply()
 
-    def step(self) -> dict[Product, int]:
-        """Judge the prices of the period that ends, and set those of the next."""
+    def step(self, held: Collection[Product] = ()) -> dict[Product, int]:
+        """Judge the prices of the period that ends, and set those of the next.
+
+        What somebody else has priced, `held`, is left alone and teaches nothing.
+        """
         demand = self._book.take_demand()
         for product, bandit in self._bandits.items():
-            bandit.learn(demand.get(product, Demand()).revenue_msat)
-        return self._apply()
+            if product not in held:
+                bandit.learn(demand.get(product, Demand()).revenue_msat)
+        return self._apply(held)
 
-    def _apply(self) -> dict[Product, int]:
-        prices = {product: bandit.price for product, bandit in self._bandits.items()}
+    def _apply(self, held: Collection[Product] = ()) -> dict[Product, int]:
+        prices = {
+            product: bandit.price
+            for product, bandit in self._bandits.items()
+            if product not in held
+        }
         for product, price in prices.items():
             self._book.set_price(product, price)
         return prices

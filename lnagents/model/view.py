@@ -91,6 +91,9 @@ class NodeDecision:
     """What one agent does in one round."""
 
     channels: Mapping[ShortChannelId, ChannelDecision] = field(default_factory=dict)
+    prices_sat: Mapping[str, int] = field(default_factory=dict)
+    """What a unit of each product that the node sells costs from now on, by the product's name
+    (`lnagents.market.Product`). What is missing is priced as configured, or learned from demand."""
 
 
 @dataclass(frozen=True, slots=True)
