@@ -7,10 +7,10 @@ and over a hundred megabytes, in every daemon of a network, for nothing that is 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 MEAN_DECAY = 0.9
 SQUARE_DECAY = 0.999
@@ -40,12 +40,19 @@ class Adam:
         mean_start = 1.0 - MEAN_DECAY**self._steps
         square_start = 1.0 - SQUARE_DECAY**self._steps
         pace = self.learning_rate / mean_start
-        for one, mean, square in zip(self._parameters, self._means, self._squares, strict=True):
-            if one.grad is None:
-                continue
-            mean.lerp_(one.grad, 1.0 - MEAN_DECAY)
-            square.mul_(SQUARE_DECAY).addcmul_(one.grad, one.grad, value=1.0 - SQUARE_DECAY)
-            one.addcdiv_(mean, (square / square_start).sqrt_().add_(EPSILON), value=-pace)
+        places = [place for place, one in enumerate(self._parameters) if one.grad is not None]
+        # All parameters in one call each: most of them are small.
+        gradients = [cast(Tensor, self._parameters[place].grad) for place in places]
+        means = [self._means[place] for place in places]
+        squares = [self._squares[place] for place in places]
+        torch._foreach_lerp_(means, gradients, 1.0 - MEAN_DECAY)
+        torch._foreach_mul_(squares, SQUARE_DECAY)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - SQUARE_DECAY)
+        scales = torch._foreach_div(squares, square_start)
+        torch._foreach_sqrt_(scales)
+        torch._foreach_add_(scales, EPSILON)
+        moved = [self._parameters[place] for place in places]
+        torch._foreach_addcdiv_(moved, means, scales, -pace)
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint; the learning rate is not part of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,16 @@ from lnagents.learn.team import TeamCritic
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class RowExperience:
+    """What does not change from pass to pass, for all rows of `Sight.sets`."""
+
+    log_prob: Tensor
+    """Of what was decided."""
+    advantages: Tensor
+    acted: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
 class Experience:
     """Decisions and what they were worth; tensors that begin with [samples, agents]."""
 
@@ -34,6 +45,21 @@ class Experience:
     """[samples, agents, rows], made comparable; None: all rows of an agent share its advantage."""
     others: Others | None = None
     """If a model of the others learns from the losses of actors and critic, too."""
+
+    @functools.cached_property
+    def of_rows(self) -> RowExperience:
+        """Laid out once."""
+        sets, mask = self.sight.sets, self.sight.mask
+
+        def rows(one: Tensor) -> Tensor:
+            return sets.pick(one.expand_as(mask).unsqueeze(-1)).squeeze(-1)
+
+        shared = self.advantages.unsqueeze(-1)
+        return RowExperience(
+            log_prob=rows(self.decisions.sample_log_prob),
+            advantages=rows(shared if self.row_advantages is None else self.row_advantages),
+            acted=None if self.acted is None else rows(self.acted.unsqueeze(-1)),
+        )
 
     def take(self, index: Tensor) -> Experience:
         """Some of the samples."""
@@ -102,16 +128,14 @@ def improve(
             judged = policy.judge(sight, part.decisions, part.acted)
             objective = divergence = torch.zeros(())
             if policy.sizes.actions:
-                mask, decided = part.sight.mask, part.decisions.sample_log_prob
-                if part.acted is not None:
-                    mask = mask * part.acted.unsqueeze(-1)
-                ratio = (judged.sample_log_prob - decided) * mask
-                gain = part.row_advantages
-                if gain is None:
-                    gain = part.advantages.unsqueeze(-1)
-                worth = objective_of(ratio, gain, settings.clip)
-                objective = objective + ppo.masked_mean(worth, mask)
-                divergence = divergence + ppo.masked_mean(ppo.divergence(ratio.detach()), mask)
+                rows = part.of_rows
+                ratio = judged.sample_log_prob - rows.log_prob
+                if rows.acted is not None:
+                    ratio = ratio * rows.acted
+                worth = objective_of(ratio, rows.advantages, settings.clip)
+                objective = objective + ppo.masked_mean(worth, rows.acted)
+                away = ppo.divergence(ratio.detach())
+                divergence = divergence + ppo.masked_mean(away, rows.acted)
             if policy.sizes.choices:
                 ratio = judged.choice_log_prob - part.decisions.choice_log_prob
                 worth = objective_of(ratio, part.advantages, settings.clip)

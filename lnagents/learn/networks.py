@@ -168,13 +168,14 @@ class SetEncoder(nn.Module):
         """The same without padding: embeddings [rows of all sets, hidden] and [sets, hidden].
 
         Args:
-            sets: of which there are as many as elements of the batch.
-            whole: [sets, whole features].
+            sets: of which there are as many as elements of the batch; the embeddings are in the
+                order that they have in its runs.
+            whole: [sets, whole features], as given.
         """
         if self.rows is None:
-            return sets.values, self.whole(whole)
+            return sets.values, self.whole(sets.ordered(whole))
         embedded, pooled = sets.encode(_affine(self.rows[0]), _affine(self.rows[2]))
-        return embedded, self.whole(torch.cat((pooled, whole), -1))
+        return embedded, self.whole(torch.cat((pooled, sets.ordered(whole)), -1))
 
     def context(
         self, rows: Tensor, whole: Tensor, mask: Tensor, sets: RowSets | None = None
@@ -185,9 +186,9 @@ class SetEncoder(nn.Module):
         """
         if self.stacked or self.rows is None:
             return self(rows, whole, mask)[1]  # type: ignore[no-any-return]
-        batch = whole.shape[:-1]
-        _, context = self.of_sets(sets or RowSets.of(rows, mask), whole.flatten(0, -2))
-        return context.reshape(*batch, context.shape[-1])
+        batch, sets = whole.shape[:-1], sets or RowSets.of(rows, mask)
+        _, context = self.of_sets(sets, whole.flatten(0, -2))
+        return sets.as_given(context).reshape(*batch, context.shape[-1])
 
 
 class ChannelActor(nn.Module):

@@ -136,7 +136,8 @@ class OpponentModel(nn.Module):
         sets = RowSets.of(rows, mask)
         embedded, context = self.encoder.of_sets(sets, whole.flatten(0, -2))
         own = functional.linear(embedded, self.both.weight[:, : self._hidden])
-        common = functional.linear(context, self.both.weight[:, self._hidden :], self.both.bias)
+        given = sets.as_given(context)
+        common = functional.linear(given, self.both.weight[:, self._hidden :], self.both.bias)
         joined = functional.relu(own + common.index_select(0, sets.owner))
         return sets.fill(joined).reshape(*mask.shape, self._hidden)
 

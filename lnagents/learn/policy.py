@@ -25,7 +25,7 @@ class Judgement:
     """How likely an actor finds a decision, and how undecided it is."""
 
     sample_log_prob: Tensor
-    """As in `Decision`."""
+    """[rows of all agents of all samples], as `Sight.sets` has them; empty without actions."""
     choice_log_prob: Tensor
     """As in `Decision`."""
     entropy: Tensor
@@ -167,19 +167,19 @@ class Policy:
         """
         copies = bool(self.sizes.copies)
         seen = sight.agents_first() if copies else sight
-        sample_log_prob, choice_log_prob = decision.sample_log_prob, decision.choice_log_prob
+        sample_log_prob, choice_log_prob = torch.zeros(0), decision.choice_log_prob
         entropy = torch.zeros(())
         if self.actor.rows is not None:
-            sets = None if copies else sight.sets
-            if sets is None:
+            sets = sight.sets
+            if copies:
                 mean, deviation = self.actor.rows(seen.rows, seen.whole, seen.mask)
-                if copies:
-                    mean, deviation = mean.transpose(0, 1), deviation.transpose(0, 1)
-                sample_log_prob = ppo.normal_log_prob(decision.sample, mean, deviation) * sight.mask
+                mean, deviation = mean.transpose(0, 1), deviation.transpose(0, 1)
+                log_prob = ppo.normal_log_prob(decision.sample, mean, deviation)
+                sample_log_prob = sets.pick(log_prob.unsqueeze(-1)).squeeze(-1)
             else:
                 mean, deviation = self.actor.rows.of_sets(sets, sight.whole.flatten(0, 1))
-                log_prob = ppo.normal_log_prob(sets.pick(decision.sample), mean, deviation)
-                sample_log_prob = sets.fill(log_prob).reshape_as(sight.mask)
+                sample = sets.pick(decision.sample)
+                sample_log_prob = ppo.normal_log_prob(sample, mean, deviation)
             of_rows = ppo.normal_entropy(deviation)
             if weights is None or not copies:
                 entropy = entropy + of_rows.mean()

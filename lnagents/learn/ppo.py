@@ -79,9 +79,11 @@ def standardised(
 
 def normal_log_prob(sample: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     """Log density of a normal distribution, summed over the last axis."""
-    scaled = (sample - mean) / deviation
-    density = -0.5 * scaled.square() - deviation.log() - 0.5 * math.log(2.0 * math.pi)
-    return density.sum(-1)
+    scaled = (sample - mean) * deviation.reciprocal()
+    # A product with a vector: sums over an axis of a few numbers take five times as long.
+    density = scaled.square() @ scaled.new_full(scaled.shape[-1:], -0.5)
+    constant = 0.5 * math.log(2.0 * math.pi) * scaled.shape[-1]
+    return density - deviation.log().sum(-1) - constant
 
 
 def normal_entropy(deviation: Tensor) -> Tensor:
@@ -101,9 +103,9 @@ def divergence(log_ratio: Tensor) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over the entries whose mask is 1; None: over all."""
+    """Mean over the entries whose mask is 1; None: over all. 0 if there are none."""
     if mask is None:
-        return values.mean()
+        return values.sum() / max(1, values.numel())
     return (values * mask).sum() / mask.sum().clamp(min=1.0)
 
 

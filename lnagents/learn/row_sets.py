@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK_ROWS = 4_096
+BLOCK_ROWS = 16_384
 """About as many rows has a block."""
 
 LEAST_ROWS = 4
@@ -63,6 +63,8 @@ class Layout:
     """[sets], in which runs have them."""
     back: Tensor
     """[sets], where each is in `order`."""
+    share: Tensor
+    """[sets, 1], what one row is of the mean over its set; 0 if it has none; as in `order`."""
     blocks: tuple[Block, ...]
     """Of all sets with at least one row."""
     padded: int
@@ -95,7 +97,8 @@ def _layout(mask: bytes, sets: int, padded: int) -> Layout:
             parts.append(place[begin:end].reshape(taken, count).t().flatten())
             begin = end
         first += many
-    return Layout(torch.cat(parts), order, back, _blocks(runs), padded)
+    share = counts.float().reciprocal_().masked_fill_(counts == 0, 0.0).unsqueeze(1)
+    return Layout(torch.cat(parts), order, back, share, _blocks(runs), padded)
 
 
 def _blocks(runs: Sequence[tuple[int, int, int]]) -> tuple[Block, ...]:
@@ -149,30 +152,40 @@ class RowSets:
         filled = whole.index_copy(0, self.layout.place, values)
         return filled.reshape(sets, padded, *values.shape[1:])
 
+    def ordered(self, of_sets: Tensor) -> Tensor:
+        """[sets, …] as runs have the sets."""
+        ordered: Tensor = _Permuted.apply(of_sets, self.layout.order, self.layout.back)
+        return ordered
+
+    def as_given(self, ordered: Tensor) -> Tensor:
+        """The inverse of `ordered`."""
+        given: Tensor = _Permuted.apply(ordered, self.layout.back, self.layout.order)
+        return given
+
     def encode(self, first: Affine, second: Affine) -> tuple[Tensor, Tensor]:
         """Every row through two layers, each followed by max(0, ·), and what they come to.
 
         Returns:
-            [rows of all sets, outputs], and for each set, [sets, 2 * outputs], mean and maximum of
-            its rows, zeros if it has none. Rows that share a maximum all get its gradient.
+            [rows of all sets, outputs], and for each set, as runs have them, [sets, 2 * outputs],
+            mean and maximum of its rows, zeros if it has none. Rows that share a maximum all get
+            its gradient.
         """
         embedded, pooled = _Encode.apply(self, self.values, *first, *second)
-        return embedded, pooled.index_select(0, self.layout.back)
+        return embedded, pooled
 
     def decode(self, embedded: Tensor, common: Tensor, weight: Tensor, last: Affine) -> Tensor:
         """max(0, `weight` of every row, plus what is its set's), through the last layer.
 
         Args:
             embedded: [rows of all sets, inputs].
-            common: [sets, hidden], given to every row of a set.
+            common: [sets, hidden], as runs have them, given to every row of a set.
             weight: [hidden, inputs].
             last: from hidden to outputs.
 
         Returns:
             [rows of all sets, outputs].
         """
-        ordered = common.index_select(0, self.layout.order)
-        outputs: Tensor = _Decode.apply(self, embedded, ordered, weight, *last)
+        outputs: Tensor = _Decode.apply(self, embedded, common, weight, *last)
         return outputs
 
 
@@ -182,6 +195,19 @@ class Affine(NamedTuple):
     weight: Tensor
     """[outputs, inputs]."""
     bias: Tensor
+
+
+class _Permuted(torch.autograd.Function):
+    """Rows in another order. torch's own gradient adds them up one by one, as if some met."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, order: Tensor, back: Tensor) -> Tensor:
+        ctx.back = back
+        return values.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return gradients[0].index_select(0, ctx.back), None, None
 
 
 class _Encode(torch.autograd.Function):
@@ -199,14 +225,16 @@ class _Encode(torch.autograd.Function):
         first = values.new_empty(len(values), len(bias1))
         second = values.new_empty(len(values), width)
         pooled = values.new_zeros(len(sets.layout.order), 2 * width)
+        mean, top = pooled[:, :width], pooled[:, width:]
         into1, into2 = weight1.t(), weight2.t()
         for block in sets.layout.blocks:
             one = torch.addmm(bias1, values[block.rows], into1, out=first[block.rows]).relu_()
             two = torch.addmm(bias2, one, into2, out=second[block.rows]).relu_()
             for run in block.runs:
-                rows, result = run.of_sets(two), pooled[run.sets]
-                result[:, :width] = rows.sum(0).div_(run.each)
-                result[:, width:] = rows.amax(0)
+                rows = run.of_sets(two)
+                torch.sum(rows, 0, out=mean[run.sets])
+                torch.amax(rows, 0, out=top[run.sets])
+        mean *= sets.layout.share
         ctx.sets = sets
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(weight1, weight2, first, second, pooled)
@@ -223,21 +251,24 @@ class _Encode(torch.autograd.Function):
         of_values = torch.empty_like(ctx.sets.values) if ctx.needs_input_grad[1] else None
         if of_pooled is None:
             of_pooled = torch.zeros_like(pooled)
+        of_mean = of_pooled[:, :width] * ctx.sets.layout.share
+        top, of_top = pooled[:, width:].contiguous(), of_pooled[:, width:].contiguous()
+        room = _room(ctx.sets.layout, width)
         for block in ctx.sets.layout.blocks:
             one, two = first[block.rows], second[block.rows]
-            moved = torch.empty_like(two)
+            moved = room[: len(two)]
             for run in block.runs:
-                of_mean = of_pooled[run.sets, :width] / run.each
-                of_top = of_pooled[run.sets, width:].contiguous()
-                below = run.of_sets(two) - pooled[run.sets, width:]
-                passed = _passed(of_top.expand_as(below), below, _NEAREST)
-                torch.add(passed, of_mean, out=run.of_sets(moved))
+                here = run.of_sets(moved)
+                torch.sub(run.of_sets(two), top[run.sets], out=here)
+                _pass(of_top[run.sets].expand_as(here), here, _NEAREST, here)
+                here += of_mean[run.sets]
             if of_rows is not None:  # a critic looks at sets only
                 moved += of_rows[block.rows]
-            moved = _passed(moved, two)
+            _pass(moved, two, 0.0, moved)
             of_weight2.addmm_(moved.t(), one)
             of_bias2 += moved.sum(0)
-            moved = _passed(moved @ weight2, one)
+            moved = moved @ weight2
+            _pass(moved, one, 0.0, moved)
             of_weight1.addmm_(moved.t(), ctx.sets.values[block.rows])
             of_bias1 += moved.sum(0)
             if of_values is not None:
@@ -278,7 +309,8 @@ class _Decode(torch.autograd.Function):
         for block in ctx.sets.layout.blocks:
             rows, moved = hidden[block.rows], gradients[0][block.rows]
             of_last.addmm_(moved.t(), rows)
-            moved = _passed(moved @ last, rows)
+            moved = moved @ last
+            _pass(moved, rows, 0.0, moved)
             of_weight.addmm_(moved.t(), embedded[block.rows])
             for run in block.runs:
                 of_common[run.sets] = run.of_sets(moved).sum(0)
@@ -286,7 +318,12 @@ class _Decode(torch.autograd.Function):
         return None, of_embedded, of_common, of_weight, of_last, gradients[0].sum(0)
 
 
-def _passed(gradient: Tensor, result: Tensor, least: float = 0.0) -> Tensor:
-    """`gradient` where `result` is above `least`, else 0."""
-    passed: Tensor = torch.ops.aten.threshold_backward(gradient, result, least)
-    return passed
+def _room(layout: Layout, width: int) -> Tensor:
+    """Room for what is computed of one block."""
+    most = max((block.rows.stop - block.rows.start for block in layout.blocks), default=0)
+    return torch.empty(most, width)
+
+
+def _pass(gradient: Tensor, result: Tensor, least: float, into: Tensor) -> None:
+    """`gradient` where `result` is above `least`, else 0; `into` may be one of the two."""
+    torch.ops.aten.threshold_backward.grad_input(gradient, result, least, grad_input=into)

@@ -34,9 +34,9 @@ class Sight:
         return cls(*map(torch.from_numpy, (seen.rows, seen.mask, whole, seen.choice_mask)))
 
     @functools.cached_property
-    def sets(self) -> RowSets | None:
-        """The rows without padding, laid out once for all networks; None if there are none."""
-        return RowSets.of(self.rows, self.mask) if self.rows.shape[-1] else None
+    def sets(self) -> RowSets:
+        """The rows without padding, laid out once for all networks."""
+        return RowSets.of(self.rows, self.mask)
 
     def agents_first(self) -> Sight:
         """The same as [agents, samples], for networks with weights of their own for every agent."""

@@ -265,7 +265,8 @@ def test_a_decision_is_as_likely_at_the_start_of_an_update_as_when_it_was_drawn(
         others = mapped(lambda one: one[:-1].flatten(0, 1), rollout.others)
         sight = policy.opponents.refreshed(sight, others)
     judged = policy.judge(sight, decided).sample_log_prob.detach()
-    np.testing.assert_allclose(judged * sight.mask, decided.sample_log_prob * sight.mask, atol=1e-4)
+    judged = sight.sets.fill(judged).reshape_as(sight.mask)
+    np.testing.assert_allclose(judged, decided.sample_log_prob * sight.mask, atol=1e-4)
 
 
 # ---- In training
