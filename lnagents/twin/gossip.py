@@ -126,6 +126,24 @@ def make_gossip(network: Network, settings: GossipSettings) -> Gossip:
     )
 
 
+@kernel
+def announce_at_once(gossip: Gossip, edges: Int64Array, policies: Int64Array, now: float) -> int:
+    """`announce`, if there is room for all: 1; if `make_room` must be called before: 0.
+
+    -1 if there is no such edge. Nothing is announced then, nor without room.
+    """
+    for index in range(len(edges)):
+        if not 0 <= edges[index] < len(gossip.settled_at):
+            return -1
+        if gossip.distance_of[gossip.source[edges[index]]] < 0:
+            return 0
+    forget_settled(gossip, now)
+    if len(edges) > gossip.use[_FREE]:
+        return 0
+    announce(gossip, edges, policies, now)
+    return 1
+
+
 def make_room(gossip: Gossip, edges: Int64Array, now: float) -> Gossip:
     """The same gossip, in which new policies for `edges` can be announced."""
     owners = np.unique(gossip.source[edges])

@@ -18,7 +18,7 @@ from lnagents.twin.assembly import (
 from lnagents.twin.commitment import AMOUNT, COUNT
 from lnagents.twin.directions import Directions
 from lnagents.twin.engine import NEEDS_ROOM, run
-from lnagents.twin.gossip import announce, make_room, seen_rows
+from lnagents.twin.gossip import announce, announce_at_once, make_room, seen_rows
 from lnagents.twin.htlcs import reported_balances
 from lnagents.twin.memory import forget
 from lnagents.twin.network import POLICY_COLUMNS, FloatArray, Int64Array, Network
@@ -173,15 +173,17 @@ class Twin:
         Raises:
             ValueError: the arrays do not fit together, or an edge does not exist.
         """
-        chosen = np.asarray(edges, dtype=np.int64)
+        chosen = np.ascontiguousarray(edges, dtype=np.int64)
         rows = np.ascontiguousarray(policies, dtype=np.int64)
         if rows.shape != (len(chosen), POLICY_COLUMNS):
             raise ValueError(f"policies: the shape is {rows.shape} for {len(chosen)} edges")
-        if len(chosen) and not (chosen.min() >= 0 and chosen.max() < len(self.flows)):
+        gossip = self._state.mind.gossip
+        done = announce_at_once(gossip, chosen, rows, self._now)
+        if done < 0:
             raise ValueError("edges: names an edge that does not exist")
-        gossip = make_room(self._state.mind.gossip, chosen, self._now)
-        announce(gossip, chosen, rows, self._now)
-        if gossip is not self._state.mind.gossip:
+        if not done:
+            gossip = make_room(gossip, chosen, self._now)
+            announce(gossip, chosen, rows, self._now)
             self._state = with_gossip(self._state, gossip)
 
     def policies(self) -> Int64Array:
