@@ -20,10 +20,11 @@ FloatArray: TypeAlias = NDArray[np.float32]
 
 Seen = TypeVar("Seen")
 
-_LOG_RATE = math.log1p(10_000)
-NATS_PER_RATE = _LOG_RATE
+_LOG_FEE = math.log1p(10_000)
+NATS_PER_RATE = _LOG_FEE
 """How far a rate has moved, as a logarithm, when `rate_scale` has moved by 1."""
-_LOG_BASE_FEE = math.log1p(10_000)
+_TABLE = 4_096
+_FEES = np.array([math.log1p(fee) / _LOG_FEE for fee in range(_TABLE)])
 _LOG_MONEY = math.log1p(1_000_000)
 _LOG_COUNT = math.log1p(100)
 _LOG_PERCENT = math.log1p(100)
@@ -61,14 +62,20 @@ def against(value: float, log_top: float) -> float:
     return math.log1p(value) / log_top if value > 0.0 else 0.0
 
 
+def fee_scale(fee: int) -> float:
+    """A whole number of ppm or msat: 0 for 0, 1 for 10,000; never negative."""
+    # Half of all logarithms are of fees, and most fees are small: looking them up is quicker.
+    return _FEES[fee] if 0 <= fee < _TABLE else against(fee, _LOG_FEE)
+
+
 def rate_scale(rate: Ppm) -> float:
     """A fee rate: 0 for 0 ppm, 1 for 10,000 ppm (1 %), 1.5 for the most that there is."""
-    return against(rate, _LOG_RATE)
+    return fee_scale(rate)
 
 
 def base_fee_scale(fee: Msat) -> float:
     """A fee per payment: 0 for 0, 1 for 10,000 msat."""
-    return against(fee, _LOG_BASE_FEE)
+    return fee_scale(fee)
 
 
 def money_scale(amount: Msat) -> float:

@@ -24,6 +24,7 @@ from lnagents.env.features import (
     against,
     base_fee_scale,
     count_scale,
+    fee_scale,
     flow_scale,
     log_scale,
     money_scale,
@@ -63,6 +64,7 @@ DoubleArray: TypeAlias = NDArray[np.float64]
 for _function in (
     against,
     log_scale,
+    fee_scale,
     rate_scale,
     base_fee_scale,
     money_scale,

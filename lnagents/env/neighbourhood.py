@@ -26,6 +26,11 @@ peers' share of the balances, capacity, and what flowed in both directions toget
 scales of `lnagents.env.encoding`."""
 
 _COLUMN = {name: place for place, name in enumerate(CHANNEL_FEATURE_NAMES)}
+_OF_LEVELS = [
+    _COLUMN[name]
+    for name in ("peer_fee_rate", "competing_fee_rate", "local_share", "capacity", "inflow")
+]
+_KNOWN = [_COLUMN["peer_known"], _COLUMN["competing_known"]]
 
 
 def neighbourhood(channels: FloatArray, mask: FloatArray) -> FloatArray:
@@ -35,26 +40,15 @@ def neighbourhood(channels: FloatArray, mask: FloatArray) -> FloatArray:
         channels: [..., channels, `CHANNEL_FEATURES`].
         mask: [..., channels], 1 for a channel.
     """
-
-    def mean(values: FloatArray, known: FloatArray) -> FloatArray:
-        parts = np.rint(np.float64(UNITY) * values * known).astype(np.int64)
-        total = parts.sum(-1) / UNITY
-        average: FloatArray = (total / np.maximum(known.sum(-1), 1.0)).astype(np.float32)
-        return average
-
-    def column(name: str) -> FloatArray:
-        return channels[..., _COLUMN[name]]
-
-    return np.stack(
-        (
-            mean(column("peer_fee_rate"), mask * column("peer_known")),
-            mean(column("competing_fee_rate"), mask * column("competing_known")),
-            mean(np.float32(1.0) - column("local_share"), mask),
-            mean(column("capacity"), mask),
-            mean(column("inflow") + column("outflow"), mask),
-        ),
-        axis=-1,
-    )
+    values = channels[..., _OF_LEVELS]
+    values[..., 2] = np.float32(1.0) - values[..., 2]
+    values[..., 4] += channels[..., _COLUMN["outflow"]]
+    known = np.repeat(mask[..., np.newaxis], len(_OF_LEVELS), -1)
+    known[..., :2] *= channels[..., _KNOWN]
+    parts = np.rint(np.float64(UNITY) * values * known).astype(np.int64)
+    total = parts.sum(-2) / UNITY
+    average: FloatArray = (total / np.maximum(known.sum(-2), 1.0)).astype(np.float32)
+    return average
 
 
 def with_changes(levels: FloatArray, before: FloatArray | None) -> FloatArray:
@@ -65,7 +59,8 @@ def with_changes(levels: FloatArray, before: FloatArray | None) -> FloatArray:
         before: the same of the round before.
     """
     changes = levels[..., :2] - (levels if before is None else before)[..., :2]
-    return np.insert(levels, [1, 2], changes, axis=-1)
+    parts = (levels[..., :1], changes[..., :1], levels[..., 1:2], changes[..., 1:], levels[..., 2:])
+    return np.concatenate(parts, axis=-1)
 
 
 class Neighbourhood:
