@@ -20,7 +20,9 @@ import torch
 from benchmarl.algorithms import IppoConfig
 from benchmarl.environments.common import TaskClass
 from benchmarl.experiment import Callback, Experiment, ExperimentConfig
+from benchmarl.models.common import ModelConfig
 from benchmarl.models.mlp import MlpConfig
+from rows import RowsConfig
 from torchrl.data import Composite
 from torchrl.envs import EnvBase
 from torchrl.envs.libs.pettingzoo import PettingZooWrapper
@@ -28,18 +30,32 @@ from torchrl.envs.libs.pettingzoo import PettingZooWrapper
 from lnagents.env.flat import FlatLightningEnv
 from lnagents.env.lightning import LightningEnv
 from lnagents.env.twin_world import TwinWorld
-from lnagents.evaluate.bench_train import LEARNING_RATE, SEED, TrainBenchSpec
+from lnagents.evaluate.bench_train import LEARNING_RATE, SEED, Rival, TrainBenchSpec
 from lnagents.learn.settings import TrainSettings
 
 GROUP = "agents"
 
 
+class Silent(FlatLightningEnv):
+    """Tells nothing but what is needed to learn; TorchRL's wrapper copies every info otherwise."""
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """See `LightningEnv.reset`."""
+        observations, infos = super().reset(seed, options)
+        return observations, {agent: {} for agent in infos}
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        """See `LightningEnv.step`."""
+        *results, infos = super().step(actions)
+        return (*results, {agent: {} for agent in infos})
+
+
 class LightningTask(TaskClass):
     """`LightningEnv` with vectors for observations and actions, as BenchMARL wants tasks."""
 
-    def __init__(self, spec: TrainBenchSpec) -> None:
+    def __init__(self, spec: TrainBenchSpec, infos: bool) -> None:
         super().__init__("lightning", {})
-        self._spec = spec
+        self._spec, self._infos = spec, infos
         self._network = spec.network()
         self._names = spec.agent_names(self._network)
 
@@ -52,7 +68,7 @@ class LightningTask(TaskClass):
             world = TwinWorld(self._network, self._names)
             env = LightningEnv(world, self._spec.demand(), self._spec.settings())
             groups = {GROUP: self._names}
-            flat = FlatLightningEnv(env)
+            flat = FlatLightningEnv(env) if self._infos else Silent(env)
             return PettingZooWrapper(flat, group_map=groups, seed=seed, device=device)
 
         return make
@@ -139,8 +155,10 @@ class Turns(Callback):
         self.wait()
 
 
-def experiment(spec: TrainBenchSpec, iterations: int, folder: str, turns: Turns) -> Experiment:
-    """What `spec` asks for; everything else is BenchMARL's default."""
+def experiment(
+    spec: TrainBenchSpec, rival: Rival, iterations: int, folder: str, turns: Turns
+) -> Experiment:
+    """What `spec` and `rival` ask for; everything else is BenchMARL's default."""
     ours = TrainSettings()
     config = ExperimentConfig.get_from_yaml()
     config.lr = LEARNING_RATE
@@ -159,10 +177,13 @@ def experiment(spec: TrainBenchSpec, iterations: int, folder: str, turns: Turns)
     algorithm.lmbda = ours.trace_decay
     algorithm.critic_coef = ours.value_weight
     algorithm.entropy_coef = ours.entropy.start
-    model = MlpConfig.get_from_yaml()
-    model.num_cells = [spec.hidden, spec.hidden]
-    model.activation_class = torch.nn.ReLU
-    return Experiment(LightningTask(spec), algorithm, model, SEED, config, callbacks=[turns])
+    task = LightningTask(spec, rival.infos)
+    model: ModelConfig = RowsConfig(spec.hidden)
+    if not rival.rows:
+        model = MlpConfig.get_from_yaml()
+        model.num_cells = [spec.hidden, spec.hidden]
+        model.activation_class = torch.nn.ReLU
+    return Experiment(task, algorithm, model, SEED, config, callbacks=[turns])
 
 
 def main() -> None:
@@ -173,11 +194,11 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     given = json.loads(sys.argv[1])
-    iterations = given.pop("iterations")
+    iterations, rival = given.pop("iterations"), Rival(**given.pop("rival"))
     spec = TrainBenchSpec(**given)
     turns = Turns(spec.steps, told)
     with tempfile.TemporaryDirectory() as folder:
-        chosen = experiment(spec, iterations, folder, turns)
+        chosen = experiment(spec, rival, iterations, folder, turns)
         turns.wait()
         chosen.run()
 

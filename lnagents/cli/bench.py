@@ -372,8 +372,9 @@ def train(
 ) -> None:
     """Training, in environment steps per second of one processor, against BenchMARL's IPPO.
 
-    Both collect and learn on the same environment, with the same batch, passes over it, and width
-    of hidden layers; they take turns, and the quickest turn of each counts.
+    All collect and learn on the same environment, with the same batch, passes over it, and width
+    of hidden layers; they take turns, and the quickest turn of each counts. BenchMARL runs with
+    our networks, with its own MLP, and with ours on an environment without infos.
     """
     from lnagents.evaluate.bench_train import INTERPRETER, TrainBenchSpec, bench_train
 
@@ -403,11 +404,12 @@ def train(
         table.add_column(
             title, justify="right" if title in ("steps/CPU-second", "parameters") else "left"
         )
-    for name, side in (("ours", result.ours), ("BenchMARL", result.benchmarl)):
+    for name, side in {"ours": result.ours, **result.rivals}.items():
         where = ", ".join(f"{part} {time:,.0f}" for part, time in side.where.items())
         table.add_row(name, f"{side.steps_per_cpu_second:,.0f}", f"{side.parameters:,}", where)
     console.print(table)
-    console.print(f"{result.ratio:.1f} times as fast.", highlight=False)
+    ratios = ", ".join(f"{result.ratio(name):.1f} (to {name})" for name in result.rivals)
+    console.print(f"Times as fast: {ratios}.", highlight=False)
 
 
 def _case_sets(names: list[str]) -> list[CaseSet]:

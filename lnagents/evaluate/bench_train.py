@@ -7,12 +7,23 @@ clipping and weights of the loss; one set of weights for all agents, hidden laye
 width, ReLU. One thread each; time is that of the processor. They take turns, so that a machine that
 is busy with something else slows both, and the quickest turn of each counts.
 
-What differs is what the two are made of. Ours trains on `LightningBatch`, arrays of rows and masks
-(`lnagents.learn`): per channel two hidden layers, pooled, and one more for the node. BenchMARL
-(`bench/benchmarl/ippo.py`) sees the same environment as its users would give it, one vector an
-agent and step (`lnagents.env.flat`), and runs its MLP of two hidden layers on it; its actions are
-one vector likewise. So it has more parameters, and ours uses each of its own several times.
-BenchMARL's episodes end on their own, so it resets within the batch where we begin with it.
+BenchMARL is measured in three ways (`RIVALS`), all on the environment as its users are given it: a
+PettingZoo environment with one vector an agent for what it sees and one for what it does
+(`lnagents.env.flat`), eight of them side by side as BenchMARL arranges it.
+
+- `benchmarl`: with our networks as a model of BenchMARL's (`bench/benchmarl/rows.py`): the same
+  layers and as many parameters, per channel two hidden layers, pooled, and one more for the node.
+  The quotient `ratio` is to this one: nothing else is "the same network size".
+- `benchmarl_mlp`: with BenchMARL's own MLP of two hidden layers on the vectors: it has half as many
+  parameters again, but uses each of them once where ours uses its own once for each channel, so
+  it has about a fifth of the arithmetic (`ratio_mlp`).
+- `benchmarl_silent`: as the first, on an environment that gives no infos (`ratio_silent`). TorchRL
+  copies infos, the terms of the reward, number by number, and has no switch for it. Ours keeps the
+  same terms as measures in all comparisons.
+
+What differs besides: ours takes all environments as one batch of arrays and masks
+(`lnagents.env.batch`), lays channels out without padding, and begins a batch with new episodes;
+BenchMARL's end on their own, so it resets within a batch.
 
 BenchMARL needs versions of its own of what it builds on, so it lives in an environment of its own;
 it is run there as a program that makes one iteration for each line it is given.
@@ -25,7 +36,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -106,6 +117,24 @@ class TrainBenchSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Rival:
+    """A way to run BenchMARL."""
+
+    rows: bool
+    """With our networks; else with its MLP."""
+    infos: bool
+    """On the environment as it is; else on one that gives no infos."""
+
+
+RIVALS = {
+    "benchmarl": Rival(rows=True, infos=True),
+    "benchmarl_mlp": Rival(rows=False, infos=True),
+    "benchmarl_silent": Rival(rows=True, infos=False),
+}
+"""By their names in JSON; the first is the one to be measured by."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainSide:
     """One of the two; times are microseconds of the processor for a step, of the quickest turn."""
 
@@ -122,31 +151,25 @@ class TrainSide:
 
 @dataclass(frozen=True, slots=True)
 class TrainBench:
-    """Both sides."""
+    """All sides."""
 
     spec: TrainBenchSpec
     ours: TrainSide
-    benchmarl: TrainSide
+    rivals: dict[str, TrainSide]
+    """By the names of `RIVALS`."""
 
-    @property
-    def ratio(self) -> float:
+    def ratio(self, rival: str = "benchmarl") -> float:
         """How many times faster ours is."""
-        return self.ours.steps_per_cpu_second / self.benchmarl.steps_per_cpu_second
+        return self.ours.steps_per_cpu_second / self.rivals[rival].steps_per_cpu_second
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
+        sides = {"ours": self.ours, **self.rivals}
         return {
-            "ours": self.ours.steps_per_cpu_second,
-            "benchmarl": self.benchmarl.steps_per_cpu_second,
-            "ratio": self.ratio,
-            "microseconds_per_step": {
-                "ours": self.ours.where,
-                "benchmarl": self.benchmarl.where,
-            },
-            "parameters": {
-                "ours": self.ours.parameters,
-                "benchmarl": self.benchmarl.parameters,
-            },
+            **{name: side.steps_per_cpu_second for name, side in sides.items()},
+            **{name.replace("benchmarl", "ratio"): self.ratio(name) for name in self.rivals},
+            "microseconds_per_step": {name: side.where for name, side in sides.items()},
+            "parameters": {name: side.parameters for name, side in sides.items()},
             "spec": asdict(self.spec),
         }
 
@@ -158,7 +181,7 @@ def bench_train(
     turns: int = 5,
     progress: Callable[[str], None],
 ) -> TrainBench:
-    """Measure both sides.
+    """Measure all sides.
 
     Args:
         spec: what is trained on, and how.
@@ -180,24 +203,28 @@ def bench_train(
 
     progress("starting")
     ours = OurSide(spec)
-    with _benchmarl(spec, interpreter, turns + 1) as theirs:
+    with ExitStack() as running:
+        sides: dict[str, Callable[[], TrainSide]] = {"ours": ours.iterate}
+        for name, rival in RIVALS.items():
+            program = _benchmarl(spec, rival, interpreter, turns + 1)
+            sides[name] = running.enter_context(program)
         best: dict[str, TrainSide] = {}
         for turn in range(turns + 1):
-            for name, iterate in (("ours", ours.iterate), ("benchmarl", theirs)):
+            for name, iterate in sides.items():
                 progress(f"turn {turn} of {turns}: {name}" if turn else f"warming up: {name}")
                 side = iterate()
                 # What the first turn compiles and loads does not count.
                 if turn < 2 or side.steps_per_cpu_second > best[name].steps_per_cpu_second:
                     best[name] = side
-    return TrainBench(spec, best["ours"], best["benchmarl"])
+    return TrainBench(spec, best.pop("ours"), best)
 
 
 @contextmanager
 def _benchmarl(
-    spec: TrainBenchSpec, interpreter: Path, iterations: int
+    spec: TrainBenchSpec, rival: Rival, interpreter: Path, iterations: int
 ) -> Iterator[Callable[[], TrainSide]]:
     """BenchMARL as a program of its own; each call makes one iteration."""
-    given = json.dumps({**asdict(spec), "iterations": iterations})
+    given = json.dumps({**asdict(spec), "rival": asdict(rival), "iterations": iterations})
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as said,

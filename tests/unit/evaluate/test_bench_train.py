@@ -22,7 +22,7 @@ import json, sys
 spec = json.loads(sys.argv[1])
 for turn in range(spec["iterations"]):
     sys.stdin.readline()
-    where = {"collect": 1e6 / (1 + turn), "train": 0.0}
+    where = {"collect": 1e6 / (1 + turn + spec["rival"]["rows"]), "train": 0.0}
     print(json.dumps({"parameters": spec["hidden"], "where": where}), flush=True)
 """
 
@@ -51,23 +51,22 @@ def test_our_side_says_where_its_time_goes() -> None:
     assert side.parameters > 100
 
 
-def test_both_sides_take_turns_and_the_quickest_counts(program: Callable[[str], None]) -> None:
+def test_all_sides_take_turns_and_the_quickest_counts(program: Callable[[str], None]) -> None:
     program(ANSWERS)
     told: list[str] = []
     result = bench_train(SPEC, interpreter=Path(sys.executable), turns=2, progress=told.append)
     assert told[1:] == [
         f"{turn}: {side}"
         for turn in ("warming up", "turn 1 of 2", "turn 2 of 2")
-        for side in ("ours", "benchmarl")
+        for side in ("ours", "benchmarl", "benchmarl_mlp", "benchmarl_silent")
     ]
-    assert result.benchmarl.parameters == SPEC.hidden
-    assert result.benchmarl.steps_per_cpu_second == pytest.approx(3.0)
-    assert result.ratio == result.ours.steps_per_cpu_second / 3.0
+    assert result.rivals["benchmarl"].parameters == SPEC.hidden
+    ours = result.ours.steps_per_cpu_second
     printed = result.to_json()
-    assert (printed["ours"], printed["ratio"]) == (
-        result.ours.steps_per_cpu_second,
-        result.ratio,
-    )
+    for name, steps in (("benchmarl", 4.0), ("benchmarl_mlp", 3.0), ("benchmarl_silent", 4.0)):
+        assert printed[name] == pytest.approx(steps)
+        assert printed[name.replace("benchmarl", "ratio")] == pytest.approx(ours / steps)
+    assert printed["ours"] == ours
     assert printed["spec"]["agents"] == 3
 
 
@@ -99,7 +98,11 @@ def test_the_command_prints_json_or_a_table(monkeypatch: pytest.MonkeyPatch) -> 
     def measured(spec: TrainBenchSpec, **arguments: Any) -> TrainBench:
         given.update(arguments, spec=spec)
         ours = TrainSide(10_000, {"collect": 100.0, "train": 300.0})
-        return TrainBench(spec, ours, TrainSide(60_000, {"collect": 4_000.0, "train": 800.0}))
+        rivals = {
+            "benchmarl": TrainSide(10_000, {"collect": 4_000.0, "train": 800.0}),
+            "benchmarl_mlp": TrainSide(60_000, {"collect": 3_000.0, "train": 200.0}),
+        }
+        return TrainBench(spec, ours, rivals)
 
     monkeypatch.setattr(module, "bench_train", measured)
     done = CliRunner().invoke(bench.app, ["train", "--json", "--turns", "3", "--hidden", "16"])
@@ -108,5 +111,7 @@ def test_the_command_prints_json_or_a_table(monkeypatch: pytest.MonkeyPatch) -> 
     assert printed["ours"] == pytest.approx(2_500.0)
     assert printed["benchmarl"] == pytest.approx(1e6 / 4_800.0)
     assert printed["ratio"] == pytest.approx(12.0)
+    assert printed["ratio_mlp"] == pytest.approx(8.0)
     assert (given["turns"], given["spec"].hidden, given["spec"].agents) == (3, 16, 10)
-    assert "12.0 times as fast" in CliRunner().invoke(bench.app, ["train"]).stdout
+    table = CliRunner().invoke(bench.app, ["train"]).stdout
+    assert "Times as fast: 12.0 (to benchmarl), 8.0 (to benchmarl_mlp)." in table
