@@ -43,7 +43,8 @@ def load_team(data: bytes) -> Policy:
     """The team in a checkpoint of `lnagents train`, to act on what nodes see.
 
     Raises:
-        CheckpointError: it is none, is damaged, or was trained to see or to do something else.
+        CheckpointError: it is none, is damaged, or was trained to see or to do something else, or
+            with a memory, which an agent on its own does not keep.
     """
     from lnagents.learn import team_checkpoint
     from lnagents.learn.trainer import load_policy
@@ -60,7 +61,9 @@ def load_team(data: bytes) -> Policy:
         move_sizes=MOVE_SIZES,
         liquidity_bins=LIQUIDITY_BINS,
     )
-    return load_policy(data, shape)
+    policy = load_policy(data, shape)
+    policy.channel_actor()  # refuses what an agent cannot run on its own
+    return policy
 
 
 def read_team(path: Path) -> Policy:

@@ -51,7 +51,7 @@ class Adam:
         scales = torch._foreach_div(squares, square_start)
         torch._foreach_sqrt_(scales)
         torch._foreach_add_(scales, EPSILON)
-        moved = [self._parameters[place] for place in places]
+        moved: list[Tensor] = [self._parameters[place] for place in places]
         torch._foreach_addcdiv_(moved, means, scales, -pace)
 
     def state(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from lnagents.learn import ppo
 from lnagents.learn.adam import Adam
@@ -43,6 +44,9 @@ class Experience:
     """[samples, agents], 1 for values that the critic learns from; None: all."""
     row_advantages: Tensor | None = None
     """[samples, agents, rows], made comparable; None: all rows of an agent share its advantage."""
+    steps: int = 0
+    """Of each episode, if agents remember: samples are then those of whole episodes, step by step,
+    in each step the same episodes. 0: every sample stands for itself."""
     others: Others | None = None
     """If a model of the others learns from the losses of actors and critic, too."""
 
@@ -72,6 +76,7 @@ class Experience:
             None if self.acted is None else self.acted[index],
             None if self.judged is None else self.judged[index],
             None if self.row_advantages is None else self.row_advantages[index],
+            self.steps,
             None if self.others is None else some(self.others, index),
         )
 
@@ -80,8 +85,11 @@ class Experience:
         if count == 1:
             yield self
             return
-        for index in torch.randperm(len(self.targets), generator=generator).chunk(count):
-            yield self.take(index)
+        steps = max(1, self.steps)
+        episodes = len(self.targets) // steps
+        for chosen in torch.randperm(episodes, generator=generator).chunk(count):
+            index = torch.arange(steps).unsqueeze(1) * episodes + chosen
+            yield self.take(index.flatten())
 
 
 @dataclass(slots=True)
@@ -121,10 +129,13 @@ def improve(
     losses: list[float] = []
     for epoch in range(settings.epochs):
         for part in experience.parts(settings.minibatches, generator):
-            sight, common = part.sight, []
+            sight, common = part.sight, list[Parameter]()
             if part.others is not None and policy.opponents is not None:
                 sight = policy.opponents.refreshed(sight, part.others)
-                common = policy.opponents.embedding_parameters()
+                common += policy.opponents.embedding_parameters()
+            if policy.memory is not None:
+                sight = sight.with_memory(policy.memory.over(sight, part.steps))
+                common += policy.memory.parameters()
             judged = policy.judge(sight, part.decisions, part.acted)
             objective = divergence = torch.zeros(())
             if policy.sizes.actions:

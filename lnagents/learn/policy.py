@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from lnagents.learn import ppo
 from lnagents.learn.algorithms import algorithm_for
 from lnagents.learn.experience import State
+from lnagents.learn.memory import Memory
 from lnagents.learn.opponent import OpponentModel
 from lnagents.learn.samples import Decision, Noise, Others, Sight
-from lnagents.learn.settings import OpponentMode, TrainSettings
+from lnagents.learn.settings import OpponentMode, Recurrence, TrainSettings
 from lnagents.learn.task import Actions, Seen, TaskShape
 from lnagents.learn.team import TeamActor, TeamSizes
 from lnagents.model.errors import CheckpointError
@@ -68,10 +69,13 @@ class Policy:
             else OpponentModel(shape, settings, generator)
         )
         """Foresees what others do, for the actors."""
+        recurrent = settings.recurrence is not Recurrence.NONE
+        self.memory = Memory(self.sizes, generator) if recurrent else None
+        """What agents remember, as part of what they see."""
 
     def weights(self) -> State:
         """Of all that it decides with, by network."""
-        networks = {"actor": self.actor, "opponents": self.opponents}
+        networks = {"actor": self.actor, "opponents": self.opponents, "memory": self.memory}
         return {name: one.state_dict() for name, one in networks.items() if one is not None}
 
     def copied(self, weights: State) -> Policy:
@@ -82,10 +86,19 @@ class Policy:
         if self.opponents is not None:
             other.opponents = deepcopy(self.opponents)
             other.opponents.load_state_dict(weights["opponents"])
+        if self.memory is not None:
+            other.memory = deepcopy(self.memory)
+            other.memory.load_state_dict(weights["memory"])
         return other
 
     def act(self, seen: Seen, generator: torch.Generator | None = None) -> Actions:
-        """What the agents want: drawn from `generator`, or the most likely without one."""
+        """What the agents want: drawn from `generator`, or the most likely without one.
+
+        Raises:
+            ValueError: the agents have a memory; `lnagents.learn.player` keeps it for them.
+        """
+        if self.memory is not None:
+            raise ValueError("agents with a memory cannot act on a single moment")
         sight = Sight.of(seen, self.algorithm)
         if self.opponents is not None:
             sight = self.opponents.extended(sight, Others.of(seen))
@@ -145,10 +158,16 @@ class Policy:
 
         Raises:
             ValueError: the team takes no actions for rows.
-            CheckpointError: every agent has weights of its own, and there is no such agent.
+            CheckpointError: every agent has weights of its own, and there is no such agent; or
+                agents have a memory.
         """
         if self.actor.rows is None:
             raise ValueError("the team takes no actions for rows")
+        if self.memory is not None:
+            raise CheckpointError(
+                f"the team was trained with recurrence: {self.settings.recurrence.value}, but an"
+                " agent on its own keeps no memory"
+            )
         if self.sizes.copies and not 0 <= agent < self.sizes.copies:
             raise CheckpointError(f"the team has {self.sizes.copies} agents, none is {agent}")
         state: State = self.actor.rows.state_dict()

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lnagents.learn.player import Player
 from lnagents.learn.policy import Policy
 from lnagents.learn.samples import Decision, JointState, Noise, Others, Sight, joined, some
 from lnagents.learn.seats import Cast, Guest, learners
@@ -44,6 +45,8 @@ class Rollout:
     """[steps, episodes, agents, rows], see `StepResult`."""
     measures: Mapping[str, NDArray[np.float64]]
     """[steps, episodes] or [steps, episodes, agents] each: what the task measured."""
+    memory: Tensor | None = None
+    """[steps + 1, episodes, agents, hidden], what agents remembered; None if they never do."""
     learns: Tensor | None = None
     """[episodes, agents], 1 for the learner's seats; on the others decisions are not what happened.
     None: all are the learner's."""
@@ -111,6 +114,7 @@ def side_by_side(rollouts: Sequence[Rollout]) -> Rollout:
         return first
     states = [one.state for one in rollouts if one.state is not None]
     around = [one.others for one in rollouts if one.others is not None]
+    memories = [one.memory for one in rollouts if one.memory is not None]
     return Rollout(
         sight=joined(torch.hstack, [one.sight for one in rollouts]),
         state=joined(torch.hstack, states) if states else None,
@@ -123,6 +127,7 @@ def side_by_side(rollouts: Sequence[Rollout]) -> Rollout:
         measures={
             name: np.hstack([one.measures[name] for one in rollouts]) for name in first.measures
         },
+        memory=torch.hstack(memories) if memories else None,
         learns=None
         if all(one.learns is None for one in rollouts)
         else torch.vstack(
@@ -163,23 +168,32 @@ def live(
     rewards: list[Tensor] = []
     row_rewards: list[Tensor] = []
     measures: list[Mapping[str, NDArray[np.float64]]] = []
+    memories: list[Tensor] = []
+    player = Player(policy, shape.batch)
     seen = task.reset(seeds[:, 0].tolist())
     guests, learns = _seated(shape, seen, cast, seeds[:, 1].tolist())
+    playing = [
+        (Player(guest.policy, len(places)), guest, places)
+        for guest, places in ((guest, guest.environments()) for guest in guests)
+        if len(places)
+    ]
     over = False
 
     def look() -> None:
         if policy.opponents is not None:
             others.append(Others.of(seen))
-        sights.append(_sight(policy, seen))
+        sights.append(player.look(seen))
+        if player.state is not None:
+            memories.append(player.state)
         if algorithm.joint_state:
             states.append(JointState.of(seen))
 
     while not over:
         look()
         now = some(noise, len(rewards))
-        decisions.append(_decide(policy, sights[-1], now if explores else None))
+        decisions.append(player.decide(sights[-1], now if explores else None))
         actions = decisions[-1].actions(sights[-1].mask)
-        result = task.step(_with_guests(actions, guests, seen, now))
+        result = task.step(_with_guests(actions, playing, seen, now))
         rewards.append(torch.from_numpy(result.rewards))
         if result.row_rewards is not None:
             row_rewards.append(torch.from_numpy(result.row_rewards))
@@ -196,6 +210,7 @@ def live(
         rewards=torch.stack(rewards),
         row_rewards=torch.stack(row_rewards) if row_rewards else None,
         measures={name: np.stack([one[name] for one in measures]) for name in measures[0]},
+        memory=torch.stack(memories) if memories else None,
         learns=None if learns is None else torch.from_numpy(learns.astype(np.float32)),
     )
 
@@ -204,37 +219,6 @@ def _noise(shape: TaskShape, seeds: Sequence[int]) -> Noise:
     """Tensors that begin with [steps, environments, agents]; each environment's are its own."""
     drawn = [Noise.drawn(shape, shape.steps, torch.Generator().manual_seed(one)) for one in seeds]
     return joined(lambda parts: torch.stack(parts, 1), drawn)
-
-
-def _sight(policy: Policy, seen: Seen) -> Sight:
-    """What actors see, with what is foreseen for as many environments at once as settings say."""
-    sight, model = Sight.of(seen, policy.algorithm), policy.opponents
-    if model is None:
-        return sight
-    others, groups = Others.of(seen), _groups(policy, len(sight.mask))
-    return joined(
-        torch.cat, [model.extended(some(sight, one), some(others, one)) for one in groups]
-    )
-
-
-def _decide(policy: Policy, sight: Sight, noise: Noise | None) -> Decision:
-    """For as many environments at once as the settings say."""
-    groups = _groups(policy, len(sight.mask))
-    if len(groups) == 1:
-        return policy.decide(sight, noise)
-    return joined(
-        torch.cat,
-        [
-            policy.decide(some(sight, one), None if noise is None else some(noise, one))
-            for one in groups
-        ],
-    )
-
-
-def _groups(policy: Policy, count: int) -> list[slice]:
-    """Which of `count` environments are computed together."""
-    together = policy.settings.together or count
-    return [slice(begin, begin + together) for begin in range(0, count, together)]
 
 
 def _seated(
@@ -249,21 +233,23 @@ def _seated(
     return guests, None if learns.all() else learns
 
 
-def _with_guests(own: Actions, guests: Sequence[Guest], seen: Seen, noise: Noise) -> Actions:
+def _with_guests(
+    own: Actions,
+    playing: Sequence[tuple[Player, Guest, NDArray[np.intp]]],
+    seen: Seen,
+    noise: Noise,
+) -> Actions:
     """The learner's actions, and on their seats those of the guests.
 
     Where a guest sits, what the learner would have drawn is not used; so it draws with the same.
     """
-    if not guests:
+    if not playing:
         return own
     rows, choice = own.rows.copy(), own.choice.copy()
-    for guest in guests:
-        places = guest.environments()
-        if not len(places):
-            continue
-        sight = _sight(guest.policy, seen.taken(places))
+    for player, guest, places in playing:
+        sight = player.look(seen.taken(places))
         drawn = some(noise, torch.from_numpy(places)) if guest.explores else None
-        theirs = _decide(guest.policy, sight, drawn).actions(sight.mask)
+        theirs = player.decide(sight, drawn).actions(sight.mask)
         seats = guest.seats[places]
         rows[places] = np.where(seats[..., None, None], theirs.rows, rows[places])
         choice[places] = np.where(seats, theirs.choice, choice[places])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 import numpy as np
@@ -37,6 +37,15 @@ class Sight:
     def sets(self) -> RowSets:
         """The rows without padding, laid out once for all networks."""
         return RowSets.of(self.rows, self.mask)
+
+    def with_memory(self, state: Tensor | None) -> Sight:
+        """The same with what the agents remember, [samples, agents, hidden]; None: with nothing."""
+        if state is None:
+            return self
+        extended = replace(self, whole=torch.cat((self.whole, state), -1))
+        if "sets" in vars(self):  # rows stay where they are
+            vars(extended)["sets"] = self.sets
+        return extended
 
     def agents_first(self) -> Sight:
         """The same as [agents, samples], for networks with weights of their own for every agent."""

@@ -29,6 +29,14 @@ class OpponentMode(str, Enum):
     """Its embedding, too, which the losses of actors and critic then train as well."""
 
 
+class Recurrence(str, Enum):
+    """Whether agents remember what they saw before, see `lnagents.learn.memory`."""
+
+    NONE = "none"
+    GRU = "gru"
+    """A gated recurrent unit for each agent, as wide as the hidden layers."""
+
+
 class Schedule(StrictModel):
     """A number that moves evenly over all iterations; in files, a plain number stays the same."""
 
@@ -80,10 +88,13 @@ class TrainSettings(StrictModel):
     depend on this, but never on the number of machines."""
     hidden: Annotated[int, Field(ge=1)] = 32
     """Width of every hidden layer."""
+    recurrence: Recurrence = Recurrence.NONE
+    """What agents remember within an episode."""
     epochs: Annotated[int, Field(ge=1)] = 6
     """Most passes over an iteration's experience."""
     minibatches: Annotated[int, Field(ge=1)] = 1
-    """Parts of the experience, each with a step of the optimiser of its own."""
+    """Parts of the experience, each with a step of the optimiser of its own; with a memory, of
+    whole episodes."""
     learning_rate: Schedule = constant(1e-3)
     discount: Annotated[float, Field(ge=0.0, le=1.0)] = 0.9
     """Weight of the next step's reward."""

@@ -13,7 +13,7 @@ from lnagents.learn.networks import ChannelActor, ChannelCritic, Layer, SetEncod
 from lnagents.learn.opponent import forecast_names
 from lnagents.learn.row_sets import RowSets
 from lnagents.learn.samples import JointState, Sight
-from lnagents.learn.settings import TrainSettings
+from lnagents.learn.settings import Recurrence, TrainSettings
 from lnagents.learn.task import TaskShape
 
 
@@ -34,12 +34,14 @@ class TeamSizes:
 
     @classmethod
     def of(cls, shape: TaskShape, settings: TrainSettings, algorithm: Algorithm) -> TeamSizes:
-        """What an agent sees of the neighbourhood is part of what concerns it as a whole.
+        """What an agent sees of the neighbourhood, and what it remembers, concerns it as a whole.
 
         Raises:
             ValueError: the task does not offer what the settings ask for.
         """
         seen = shape.neighbour_features if algorithm.neighbours else ()
+        if settings.recurrence is not Recurrence.NONE:
+            seen = (*seen, *(f"memory_{place}" for place in range(settings.hidden)))
         return cls(
             channel_features=shape.row_features + forecast_names(shape, settings),
             node_features=shape.whole_features + seen,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -133,6 +133,8 @@ class Trainer:
         self.policy = Policy(task.shape, settings, generator)
         self._critic = TeamCritic(self.policy.sizes, task.shape, self.policy.algorithm, generator)
         parameters = [*self.policy.actor.parameters(), *self._critic.parameters()]
+        if self.policy.memory is not None:
+            parameters += self.policy.memory.parameters()
         self._opponents = None
         if self.policy.opponents is not None:
             self._opponents = OpponentLearner(self.policy.opponents, task.shape, settings)
@@ -154,8 +156,9 @@ class Trainer:
     @property
     def parameters(self) -> int:
         """How many numbers are learned, those of the critic included."""
-        networks = (self.policy.actor, self._critic)
-        return sum(one.numel() for network in networks for one in network.parameters())
+        networks = (self.policy.actor, self._critic, self.policy.memory)
+        given = [network for network in networks if network is not None]
+        return sum(one.numel() for network in given for one in network.parameters())
 
     @property
     def finished(self) -> bool:
@@ -236,10 +239,13 @@ class Trainer:
             acted=acted,
             judged=learns,
             row_advantages=self._row_advantages(rollout, gains),
+            steps=0 if rollout.memory is None else len(rollout.rewards),
             others=self._trained_by_actors(rollout),
         )
         actor = self.policy.actor
-        before, behaved = taken(actor), self._watch.begin(self.policy, experience.sight)
+        remembered = None if rollout.memory is None else _of_steps(rollout.memory)
+        known = experience.sight.with_memory(remembered)
+        before, behaved = taken(actor), self._watch.begin(self.policy, known)
         how = improve(
             self.policy,
             self._critic,
@@ -265,6 +271,10 @@ class Trainer:
     @torch.no_grad()
     def _fitted(self, experience: Experience) -> float:
         """Share of the returns' variance that the critic foresees, of what it was fitted to."""
+        memory = self.policy.memory
+        if memory is not None:
+            state = memory.over(experience.sight, experience.steps)
+            experience = replace(experience, sight=experience.sight.with_memory(state))
         places = torch.arange(len(experience.targets))
         part = experience.take(places[spaced(len(places), FITTED)])
         return foreseen(part.targets, self._critic(part.sight, part.state), part.judged)
@@ -321,7 +331,8 @@ class Trainer:
     @torch.no_grad()
     def _judged(self, rollout: Rollout) -> Tensor:
         """The same in normalised units, as many samples at once as fit a cache."""
-        sight = mapped(_flat, rollout.sight)
+        remembered = None if rollout.memory is None else _flat(rollout.memory)
+        sight = mapped(_flat, rollout.sight).with_memory(remembered)
         state = None if rollout.state is None else mapped(_flat, rollout.state)
         count = len(sight.whole)
         block = max(1, BLOCK // max(1, sight.mask[0].numel()))
@@ -345,6 +356,8 @@ class Trainer:
         }
         if self._opponents is not None:
             state["opponents"] = self._opponents.state()
+        if self.policy.memory is not None:
+            state["memory"] = self.policy.memory.state_dict()
         return team_checkpoint.pack(self.task.shape, self.settings, self.seed, state)
 
     def load(self, data: bytes) -> None:
@@ -366,6 +379,8 @@ class Trainer:
                 self._population.restore(state["population"])
             if self._opponents is not None:
                 self._opponents.restore(state["opponents"])
+            if self.policy.memory is not None:
+                self.policy.memory.load_state_dict(state["memory"])
             self.iteration = int(state["iteration"])
             self.seed = saved.seed
 
@@ -393,6 +408,8 @@ def load_policy(data: bytes, shape: TaskShape) -> Policy:
         policy.actor.load_state_dict(saved.state["actor"])
         if policy.opponents is not None:
             policy.opponents.load_state_dict(saved.state["opponents"]["model"])
+        if policy.memory is not None:
+            policy.memory.load_state_dict(saved.state["memory"])
     return policy
 
 
