@@ -34,6 +34,20 @@ _COUNTERS = (
     ("htlc_events", "HTLC events handled since the start"),
 )
 
+_FORWARDING_COUNTERS = (
+    ("resumed", "Forwards that the agent let through since the start"),
+    ("refused", "Forwards that it refused"),
+    ("settled", "Forwards that it settled, having paid onward"),
+    ("late", "Forwards that nobody had decided on in time"),
+    ("lost", "Decisions that could not be told to the node"),
+)
+
+_FORWARDING_GAUGES = (
+    ("held", "Forwards that wait for a decision"),
+    ("p50_ms", "Median time of the last decisions, ms"),
+    ("p99_ms", "99th percentile of the time of the last decisions, ms"),
+)
+
 _GAUGES = (
     ("round", "Rounds so far"),
     ("payments_in_flight", "Own payments under way"),
@@ -63,6 +77,12 @@ class StatusCollector(Collector):
             yield CounterMetricFamily(f"lnagents_{name}", help_, value=getattr(status, name))
         for name, help_ in _GAUGES:
             yield GaugeMetricFamily(f"lnagents_{name}", help_, value=float(getattr(status, name)))
+        for name, help_ in _FORWARDING_COUNTERS:
+            value = getattr(status.forwarding, name)
+            yield CounterMetricFamily(f"lnagents_forwarding_{name}", help_, value=value)
+        for name, help_ in _FORWARDING_GAUGES:
+            value = float(getattr(status.forwarding, name))
+            yield GaugeMetricFamily(f"lnagents_forwarding_{name}", help_, value=value)
         if status.last_reward is not None:
             help_ = "Reward of the last round, msat"
             yield GaugeMetricFamily("lnagents_reward_msat", help_, value=status.last_reward)

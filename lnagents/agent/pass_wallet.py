@@ -134,6 +134,8 @@ class PassWallet:
         ):
             return
         key = b"" if statement.buyer_key is None else self._private(request.nonce)
+        if key and public_key(key) != statement.buyer_key:
+            return  # somebody else's, for whom this agent was asked to buy it
         self._passes[identity] = OwnPass(
             identity,
             statement.issuer,

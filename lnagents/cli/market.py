@@ -52,7 +52,9 @@ DirectoryOption = Annotated[
 @app.command("list")
 def list_offers(url: UrlArgument, key: KeyArgument, json: JsonOption = False) -> None:
     """What a seller offers now, and at what prices. Free."""
-    from lnagents.market import Browser, Catalogue
+    from lnagents.market import Browser, Catalogue, Product
+    from lnagents.market.paths import PASS_UNIT_MSAT, PASS_UNIT_SECONDS
+    from lnagents.model.units import format_msat
 
     seller = _seller(url, key)
 
@@ -75,6 +77,9 @@ def list_offers(url: UrlArgument, key: KeyArgument, json: JsonOption = False) ->
         f" quoted prices for {catalogue.quote_seconds:g} s.",
         highlight=False,
     )
+    if any(offer.product == Product.PASS.value for offer in catalogue.offers):
+        unit = f"{format_msat(PASS_UNIT_MSAT)} and each {PASS_UNIT_SECONDS} s"
+        console.print(f"A pass costs its price for each {unit} begun.", highlight=False)
 
 
 @app.command()

@@ -228,6 +228,15 @@ async def test_what_is_over_is_not_presented(setting: Setting) -> None:
     assert setting.left() == 2 * SENT
 
 
+async def test_what_was_bought_for_somebody_else_is_not_presented(setting: Setting) -> None:
+    request = await setting.buy("a")
+    await setting.deliver(replace(request, nonce="b" * 32))
+    await setting.wallet.collect()
+    _, presented = setting.wallet.attach(HASH, ROUTE, await setting.attempt())
+    assert len(presented) == 1
+    assert setting.left() is None
+
+
 # ---- When to buy
 
 
