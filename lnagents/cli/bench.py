@@ -167,7 +167,7 @@ def market(
     challenges: Annotated[int, typer.Option(min=10, help="That nobody pays.")] = 1_000,
     pairs: Annotated[
         int, typer.Option(min=2, help="Blocks of payments with and without an agent that decides.")
-    ] = 12,
+    ] = 24,
     rounds: Annotated[
         int, typer.Option(min=2, help="Of holders of passes against others, seeds 0, 1, ...")
     ] = 10,

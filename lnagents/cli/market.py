@@ -54,7 +54,6 @@ def list_offers(url: UrlArgument, key: KeyArgument, json: JsonOption = False) ->
     """What a seller offers now, and at what prices. Free."""
     from lnagents.market import Browser, Catalogue, Product
     from lnagents.market.paths import PASS_UNIT_MSAT, PASS_UNIT_SECONDS
-    from lnagents.model.units import format_msat
 
     seller = _seller(url, key)
 
