@@ -103,6 +103,8 @@ class PassBuyer:
 
     def _wanted(self, payment_hash: PaymentHash, chosen: Candidate) -> _Wanted | None:
         config = self._config()
+        if not config.market.buy.passes:
+            return None
         now = time.time()
         sellers = {
             one.key: Seller(one.url, one.key)

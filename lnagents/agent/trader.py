@@ -185,9 +185,8 @@ class Trader:
         await wallet.load()
         self._payer.passes = wallet
         group.create_task(wallet.run(), name="own passes")
-        if self._config().market.buy.passes:
-            passes = PassBuyer(desk, wallet, self._config, self._rounds.record_decision)
-            self._payer.prepare = passes.prepare
+        passes = PassBuyer(desk, wallet, self._config, self._rounds.record_decision)
+        self._payer.prepare = passes.prepare
 
     def _on_document(self, document: Document, signed: bytes) -> None:
         self._totals.hints_bought += 1

@@ -262,11 +262,12 @@ class Shop:
         await self._setting.deliver(request)
 
 
-def config() -> AgentConfig:
+def config(passes: str = "true") -> AgentConfig:
     text = render_template(
         name="a", address="h:1", tls_certificate="t", macaroon="m", network="regtest"
     )
     text += f'[[market.buy.sellers]]\nurl = "http://s"\nkey = "{SELLER}"\n'
+    text += f"[market.buy]\npasses = {passes}\n"
     return parse_config(text, Path("/agent.toml"))
 
 
@@ -312,3 +313,10 @@ async def test_a_pass_is_bought_where_it_is_worth_its_price(
     # Neither again while there is one, nor soon where there was none.
     await buyer.prepare(HASH, candidate(chance))
     assert len(shop.asked) == (1 if verdict == "bought" or error else 0)
+
+
+async def test_nothing_is_bought_that_was_not_asked_for(setting: Setting) -> None:
+    shop = Shop(setting, 1, None)
+    buyer = PassBuyer(shop, setting.wallet, lambda: config("false"), lambda *_: None)
+    await buyer.prepare(HASH, candidate(0.5))
+    assert shop.asked == []

@@ -46,8 +46,11 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/catalogue":
-            offer = Offer(product="liquidity", channel="103x1x0", peer=PEER_KEY, price_sat=3)
-            catalogue = Catalogue(seller=SELLER_KEY, bands=10, valid_seconds=60, offers=(offer,))
+            offers = tuple(
+                Offer(product=product, channel="103x1x0", peer=PEER_KEY, price_sat=3)
+                for product in ("liquidity", "pass")
+            )
+            catalogue = Catalogue(seller=SELLER_KEY, bands=10, valid_seconds=60, offers=offers)
             return httpx.Response(200, content=catalogue.model_dump_json())
         path = quoted_path(
             request.url.path.removeprefix("/v1/quotes"), QuoteMark(3, 1_900_000_000, NONCE)
@@ -68,6 +71,7 @@ def test_offers_are_listed() -> None:
     assert json.loads(result.stdout)["offers"][0]["price_sat"] == 3
     for_people = CliRunner().invoke(market.app, ["list", URL, SELLER_KEY])
     assert "103x1x0" in for_people.stdout
+    assert "A pass costs its price for each 10,000 sat and each 60 s begun." in for_people.stdout
 
 
 @pytest.mark.usefixtures("shop")
