@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from lnagents.market import FeeCommitment
+from lnagents.market import Document, FeeCommitment, RouteQuote
 from lnagents.model.graph import ChannelPolicy
 from lnagents.model.units import Msat, Ppm, ShortChannelId
 
@@ -31,10 +31,19 @@ class FeePromises:
         self._promised: dict[ShortChannelId, list[tuple[Msat, Ppm, float]]] = defaultdict(list)
         self._being_set: dict[ShortChannelId, ChannelPolicy] = {}
 
-    def load(self, commitments: Iterable[FeeCommitment]) -> None:
-        """Take over promises that were made before."""
-        for one in commitments:
-            self._promised[one.scid].append((one.base_fee_msat, one.fee_rate_ppm, one.expires_at))
+    def load(self, sold: Iterable[Document]) -> None:
+        """Take over promises that were made before.
+
+        A quote says what the fee of its amount is, not its parts; as it has been kept until now,
+        the present ones are promised.
+        """
+        for one in sold:
+            if isinstance(one, FeeCommitment):
+                self._promised[one.scid].append(
+                    (one.base_fee_msat, one.fee_rate_ppm, one.expires_at)
+                )
+            elif isinstance(one, RouteQuote):
+                self.promise(one.hops[0].scid, one.expires_at)
 
     def promise(self, scid: ShortChannelId, until: float) -> tuple[Msat, Ppm] | None:
         """Promise the present fee of `scid` until then; None if it is not known."""

@@ -31,7 +31,6 @@ from lnagents.market import (
     Budget,
     Document,
     DocumentBuyer,
-    FeeCommitment,
     Sale,
     Seller,
     open_document,
@@ -244,12 +243,8 @@ class Trader:
         _log.info("hint_sold", path=sale.path, price_msat=sale.price_msat)
 
 
-async def _promised(store: Store) -> list[FeeCommitment]:
-    """The fee commitments that were sold and may still hold."""
+async def _promised(store: Store) -> list[Document]:
+    """What was sold and may still hold."""
     now = time.time()
-    found = []
-    for answer in await store.sales.answers_since(now - MAX_SECONDS):
-        document: Document = open_document(answer)
-        if isinstance(document, FeeCommitment) and document.expires_at > now:
-            found.append(document)
-    return found
+    sold = await store.sales.answers_since(now - MAX_SECONDS)
+    return [one for answer in sold if (one := open_document(answer)).expires_at > now]

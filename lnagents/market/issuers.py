@@ -30,7 +30,7 @@ from lnagents.market.paths import (
     RouteRequest,
 )
 from lnagents.model.errors import NoRouteError, NotForSaleError
-from lnagents.model.graph import Channel, LocalChannel
+from lnagents.model.graph import Channel, ChannelPolicy, LocalChannel
 from lnagents.model.payment import Route
 from lnagents.model.units import Msat, NodeKey, Ppm, ShortChannelId, format_short_channel_id
 
@@ -229,12 +229,23 @@ class RouteIssuer:
 
     product = Product.ROUTE
 
-    def __init__(self, node: RouteNode, key: NodeKey, valid_seconds: float, levels: int) -> None:
-        """`levels`: privacy; probabilities are told as multiples of one in so many."""
+    def __init__(
+        self,
+        node: RouteNode,
+        key: NodeKey,
+        valid_seconds: float,
+        levels: int,
+        keeper: FeeKeeper | None = None,
+    ) -> None:
+        """`levels`: privacy; probabilities are told as multiples of one in so many.
+
+        With a `keeper` the own fee on the first channel is not raised while a quote holds.
+        """
         self._node = node
         self._key = key
         self._valid_seconds = valid_seconds
         self._levels = levels
+        self._keeper = keeper
         self._searching = asyncio.Semaphore(ROUTE_SEARCHES)
         self._found: dict[tuple[NodeKey, Msat], Route] = {}
 
@@ -258,9 +269,7 @@ class RouteIssuer:
             if remembered is None:
                 raise
             route = remembered
-        first = await self._node.channel(route.hops[0].scid)
-        policy = first.edge_from(self._key).policy
-        own_fee = 0 if policy is None else policy.outbound_fee(route.total_amount_msat)
+        own_fee = await self._own_fee(route, header["expires_at"])
         return RouteQuote(
             destination=asked.destination,
             amount_msat=asked.amount_msat,
@@ -272,6 +281,17 @@ class RouteIssuer:
             ),
             **header,
         )
+
+    async def _own_fee(self, route: Route, until: float) -> Msat:
+        """What is charged over the first channel, and stays so until then (Unix seconds)."""
+        scid, amount = route.hops[0].scid, route.total_amount_msat
+        if self._keeper is not None:
+            fees = self._keeper.promise(scid, until)
+            if fees is not None:
+                base, rate = fees
+                return ChannelPolicy(base_fee_msat=base, fee_rate_ppm=rate).outbound_fee(amount)
+        policy = (await self._node.channel(scid)).edge_from(self._key).policy
+        return 0 if policy is None else policy.outbound_fee(amount)
 
     async def _search(self, asked: RouteRequest) -> Route:
         if asked.destination == self._key:

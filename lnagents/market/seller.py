@@ -333,7 +333,7 @@ def standard_issuers(
     if keeper is not None:
         issuers.append(CommitmentIssuer(keeper, settings.max_commitment_seconds))
     if router is not None:
-        issuers.append(RouteIssuer(router, key, settings.valid_seconds, settings.bands))
+        issuers.append(RouteIssuer(router, key, settings.valid_seconds, settings.bands, keeper))
     if passes is not None:
         issuers.append(PassIssuer(passes))
     return issuers

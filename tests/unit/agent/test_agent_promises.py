@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lnagents.agent.promises import FeePromises
-from lnagents.market import FeeCommitment
+from lnagents.market import FeeCommitment, QuotedHop, RouteQuote
 from lnagents.model.graph import ChannelPolicy
 
 SCID = 5
@@ -63,6 +63,26 @@ def test_promises_outlive_a_restart() -> None:
     setting.promises.load([sold])
     held = setting.promises.held(SCID, POLICY)
     assert (held.base_fee_msat, held.fee_rate_ppm) == (10, 1)
+
+
+def test_a_quoted_fee_is_kept_across_a_restart() -> None:
+    setting = Setting()
+    quote = RouteQuote(
+        issuer="02" * 33,
+        issued_at=-10.0,
+        expires_at=50.0,
+        sequence=1,
+        destination="03" * 33,
+        amount_msat=1_000,
+        total_fee_msat=1_000,
+        probability=0.5,
+        hops=(QuotedHop(SCID, "03" * 33, 1_000),),
+    )
+    setting.promises.load([quote])
+    dearer = replace(POLICY, fee_rate_ppm=500)
+    assert setting.promises.held(SCID, dearer) == POLICY
+    setting.now = 50.0
+    assert setting.promises.held(SCID, dearer) == dearer
 
 
 @given(

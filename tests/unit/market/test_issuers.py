@@ -112,6 +112,17 @@ async def test_a_route_costs_the_own_fee_and_those_of_the_others() -> None:
     assert [hop.amount_msat for hop in quote.hops] == [1_000_500, 1_000_000]
 
 
+async def test_the_own_part_of_a_quoted_fee_is_promised_while_the_quote_holds() -> None:
+    keeper = Keeper((2_000, 1_000))
+    issuer = RouteIssuer(Router(), SELLER_KEY, 60.0, 10, keeper)
+    await issuer.check(ROUTE, CHANNELS)
+    assert keeper.until == []
+    quote = await issuer.issue(ROUTE, CHANNELS, HEADER)
+    assert isinstance(quote, RouteQuote)
+    # What is promised counts, which an update on its way may make dearer than gossip.
+    assert (quote.own_fee_msat, keeper.until) == (2_000 + 1_000, [70.0])
+
+
 async def test_probabilities_are_told_no_finer_than_configured() -> None:
     for levels, told in ((1, 1.0), (2, 0.5), (10, 0.6), (100, 0.63)):
         quote = await RouteIssuer(Router(), SELLER_KEY, 60.0, levels).issue(ROUTE, CHANNELS, HEADER)
