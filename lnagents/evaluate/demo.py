@@ -17,6 +17,9 @@ from lnagents.model.topology import Topology
 from lnagents.model.workload import draw_payments
 from lnagents.testbed import BackendKind, Testbed
 
+MAX_PRICE_SAT = 20
+"""What sellers may ask for a document; a failed attempt costs a sender about 100 sat and more."""
+
 
 @dataclass(frozen=True, slots=True)
 class DemoSettings:
@@ -75,7 +78,7 @@ async def run_demo(settings: DemoSettings, observer: DemoObserver) -> DemoResult
             testbed,
             intents,
             testbed.directory / "agents",
-            FleetSettings(seed=settings.seed),
+            FleetSettings(seed=settings.seed, max_price_sat=MAX_PRICE_SAT),
             observer,
         )
         await asyncio.to_thread(

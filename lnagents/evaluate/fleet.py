@@ -28,6 +28,9 @@ STOP_TIMEOUT_SECONDS = 20.0
 BELIEF_ROUNDS = 5.0
 """Half-life, in rounds, of what an agent believes of others' liquidity."""
 
+PRICE_ROUNDS = 5
+"""For which a seller that learns its prices tries one."""
+
 LOG_LINES = 20
 """Shown when a daemon dies."""
 
@@ -45,6 +48,8 @@ class FleetSettings:
     on_request: bool = False
     """Rounds begin when `AgentControl.step` asks for them, instead of by themselves."""
     buy_hints: bool = True
+    max_price_sat: int | None = None
+    """If given, sellers learn their prices, up to this; else they ask what the topology says."""
     pinned_policy: PolicySpec | None = None
     """Fees that all agents are held to, so that they watch, decide and learn without effect."""
 
@@ -198,6 +203,11 @@ def configuration(testbed: Testbed, name: str, settings: FleetSettings, seed: in
             "pricer_port": site.pricer_port,
             "price_sat": price,
         }
+        if settings.max_price_sat is not None:
+            sections["market.sell"] |= {
+                "max_price_sat": settings.max_price_sat,
+                "price_period_seconds": PRICE_ROUNDS * settings.round_seconds,
+            }
     text = "\n".join(_section(title, values) for title, values in sections.items())
     for seller, site in testbed.sellers.items():
         if seller != name and settings.buy_hints:

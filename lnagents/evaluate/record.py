@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from lnagents.evaluate.trades import MarketRecord
 from lnagents.model.payment import PaymentOutcome
 from lnagents.model.units import Msat, Ppm, ShortChannelId
 
@@ -83,3 +84,5 @@ class RunRecord:
     agents: list[AgentSummary] = field(default_factory=list)
     audit: dict[str, Any] = field(default_factory=dict)
     """What the testbed's audit said after the run."""
+    market: MarketRecord = field(default_factory=MarketRecord)
+    """What agents traded."""

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 
 from lnagents import __version__
 from lnagents.evaluate import figures as draw
+from lnagents.evaluate.market_page import market_section
 from lnagents.evaluate.page import chart, number, page, table, write_whole
 from lnagents.evaluate.record import AgentSummary, RunRecord
 from lnagents.evaluate.summary import Comparison, compare, figures
@@ -144,6 +145,7 @@ def to_html(experiment: Experiment, comparisons: Sequence[Comparison]) -> str:
         if note:
             body.append(f'<p class="note">{escape(note)}</p>')
         body.append(chart(figure, f"chart-{index}"))
+    body += ["<h2>The market</h2>", *market_section(agents.market)]
     body += ["<h2>Money</h2>", _audit(experiment)]
     return page("lnagents report", body)
 

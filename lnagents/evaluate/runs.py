@@ -18,6 +18,7 @@ from lnagents.evaluate.record import (
     NetworkSample,
     RunRecord,
 )
+from lnagents.evaluate.trades import read_market
 from lnagents.evaluate.workload import (
     PAYMENT_TIMEOUT_SECONDS,
     Sender,
@@ -95,6 +96,9 @@ async def run_with_agents(
             _summary(status, tuple(rewards[name].values()))
             for name, status in (await look()).items()
         ]
+    # The daemons have ended, so their stores are whole.
+    keys = {node.key: name for name, node in testbed.nodes.items()}
+    record.market = await asyncio.to_thread(read_market, directory, keys, record.began_at)
     return await _with_books(testbed, record)
 
 
