@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from batched import BatchedEnv
 from benchmarl.algorithms import IppoConfig
 from benchmarl.environments.common import TaskClass
 from benchmarl.experiment import Callback, Experiment, ExperimentConfig
@@ -27,6 +28,7 @@ from torchrl.data import Composite
 from torchrl.envs import EnvBase
 from torchrl.envs.libs.pettingzoo import PettingZooWrapper
 
+from lnagents.env.batch import LightningBatch
 from lnagents.env.flat import FlatLightningEnv
 from lnagents.env.lightning import LightningEnv
 from lnagents.env.twin_world import TwinWorld
@@ -53,25 +55,32 @@ class Silent(FlatLightningEnv):
 class LightningTask(TaskClass):
     """`LightningEnv` with vectors for observations and actions, as BenchMARL wants tasks."""
 
-    def __init__(self, spec: TrainBenchSpec, infos: bool) -> None:
+    def __init__(self, spec: TrainBenchSpec, rival: Rival) -> None:
         super().__init__("lightning", {})
-        self._spec, self._infos = spec, infos
+        self._spec, self._rival = spec, rival
         self._network = spec.network()
         self._names = spec.agent_names(self._network)
 
     def get_env_fun(
         self, num_envs: int, continuous_actions: bool, seed: int | None, device: Any
     ) -> Callable[[], EnvBase]:
-        """One environment; BenchMARL puts as many as it needs side by side."""
+        """One environment, of which BenchMARL puts as many as it needs side by side; or a batch."""
+
+        def world() -> TwinWorld:
+            return TwinWorld(self._network, self._names)
+
+        def batch() -> EnvBase:
+            worlds = [world() for _ in range(num_envs)]
+            made = LightningBatch(worlds, self._spec.demand(), self._spec.settings())
+            return BatchedEnv(made, GROUP, seed, device)
 
         def make() -> EnvBase:
-            world = TwinWorld(self._network, self._names)
-            env = LightningEnv(world, self._spec.demand(), self._spec.settings())
+            env = LightningEnv(world(), self._spec.demand(), self._spec.settings())
             groups = {GROUP: self._names}
-            flat = FlatLightningEnv(env) if self._infos else Silent(env)
+            flat = FlatLightningEnv(env) if self._rival.infos else Silent(env)
             return PettingZooWrapper(flat, group_map=groups, seed=seed, device=device)
 
-        return make
+        return batch if self._rival.batched else make
 
     def supports_continuous_actions(self) -> bool:
         """Fees are numbers."""
@@ -95,7 +104,7 @@ class LightningTask(TaskClass):
 
     def observation_spec(self, env: EnvBase) -> Composite:
         """Without `infos`, which are for logs."""
-        spec = env.observation_spec.clone()
+        spec = env.observation_spec_unbatched.clone()
         for key in list(spec[GROUP].keys()):
             if key != "observation":
                 del spec[GROUP][key]
@@ -111,7 +120,7 @@ class LightningTask(TaskClass):
 
     def action_spec(self, env: EnvBase) -> Composite:
         """One vector for each agent."""
-        return env.full_action_spec
+        return env.full_action_spec_unbatched
 
     def action_mask_spec(self, env: EnvBase) -> Composite | None:
         """All numbers may be set."""
@@ -177,7 +186,7 @@ def experiment(
     algorithm.lmbda = ours.trace_decay
     algorithm.critic_coef = ours.value_weight
     algorithm.entropy_coef = ours.entropy.start
-    task = LightningTask(spec, rival.infos)
+    task = LightningTask(spec, rival)
     model: ModelConfig = RowsConfig(spec.hidden)
     if not rival.rows:
         model = MlpConfig.get_from_yaml()

@@ -374,7 +374,8 @@ def train(
 
     All collect and learn on the same environment, with the same batch, passes over it, and width
     of hidden layers; they take turns, and the quickest turn of each counts. BenchMARL runs with
-    our networks, with its own MLP, and with ours on an environment without infos.
+    our networks; with its own MLP; with ours on an environment without infos; and with ours on our
+    own batch of environments.
     """
     from lnagents.evaluate.bench_train import INTERPRETER, TrainBenchSpec, bench_train
 

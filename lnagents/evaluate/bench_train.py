@@ -7,9 +7,9 @@ clipping and weights of the loss; one set of weights for all agents, hidden laye
 width, ReLU. One thread each; time is that of the processor. They take turns, so that a machine that
 is busy with something else slows both, and the quickest turn of each counts.
 
-BenchMARL is measured in three ways (`RIVALS`), all on the environment as its users are given it: a
-PettingZoo environment with one vector an agent for what it sees and one for what it does
-(`lnagents.env.flat`), eight of them side by side as BenchMARL arranges it.
+BenchMARL is measured in several ways (`RIVALS`). All but the last are on the environment as its
+users are given it: `LightningEnv`, a PettingZoo environment, with one vector an agent for what it
+sees and one for what it does (`lnagents.env.flat`), as many side by side as BenchMARL arranges it.
 
 - `benchmarl`: with our networks as a model of BenchMARL's (`bench/benchmarl/rows.py`): the same
   layers and as many parameters, per channel two hidden layers, pooled, and one more for the node.
@@ -20,10 +20,14 @@ PettingZoo environment with one vector an agent for what it sees and one for wha
 - `benchmarl_silent`: as the first, on an environment that gives no infos (`ratio_silent`). TorchRL
   copies infos, the terms of the reward, number by number, and has no switch for it. Ours keeps the
   same terms as measures in all comparisons.
+- `benchmarl_batched`: as that, but given our own batch of environments as a vectorised environment
+  of TorchRL's (`bench/benchmarl/batched.py`), the fastest that its interface permits. What is left
+  of the quotient, `ratio_batched`, is due to the trainer alone; the rest of `ratio` to what lies
+  between trainer and environment.
 
 What differs besides: ours takes all environments as one batch of arrays and masks
-(`lnagents.env.batch`), lays channels out without padding, and begins a batch with new episodes;
-BenchMARL's end on their own, so it resets within a batch.
+(`lnagents.env.batch`), lays channels out without padding, and begins a batch with new episodes,
+where BenchMARL resets an environment when its episode has ended.
 
 BenchMARL needs versions of its own of what it builds on, so it lives in an environment of its own;
 it is run there as a program that makes one iteration for each line it is given.
@@ -124,12 +128,15 @@ class Rival:
     """With our networks; else with its MLP."""
     infos: bool
     """On the environment as it is; else on one that gives no infos."""
+    batched: bool = False
+    """On our batch of environments, as a vectorised environment without infos."""
 
 
 RIVALS = {
     "benchmarl": Rival(rows=True, infos=True),
     "benchmarl_mlp": Rival(rows=False, infos=True),
     "benchmarl_silent": Rival(rows=True, infos=False),
+    "benchmarl_batched": Rival(rows=True, infos=False, batched=True),
 }
 """By their names in JSON; the first is the one to be measured by."""
 

@@ -11,7 +11,13 @@ from typer.testing import CliRunner
 
 from lnagents.cli import bench
 from lnagents.evaluate import bench_train as module
-from lnagents.evaluate.bench_train import TrainBench, TrainBenchSpec, TrainSide, bench_train
+from lnagents.evaluate.bench_train import (
+    RIVALS,
+    TrainBench,
+    TrainBenchSpec,
+    TrainSide,
+    bench_train,
+)
 from lnagents.evaluate.bench_train_ours import OurSide
 from lnagents.model.errors import InputError, LnagentsError
 
@@ -58,12 +64,13 @@ def test_all_sides_take_turns_and_the_quickest_counts(program: Callable[[str], N
     assert told[1:] == [
         f"{turn}: {side}"
         for turn in ("warming up", "turn 1 of 2", "turn 2 of 2")
-        for side in ("ours", "benchmarl", "benchmarl_mlp", "benchmarl_silent")
+        for side in ("ours", *RIVALS)
     ]
     assert result.rivals["benchmarl"].parameters == SPEC.hidden
     ours = result.ours.steps_per_cpu_second
     printed = result.to_json()
-    for name, steps in (("benchmarl", 4.0), ("benchmarl_mlp", 3.0), ("benchmarl_silent", 4.0)):
+    for name, rival in RIVALS.items():
+        steps = 4.0 if rival.rows else 3.0
         assert printed[name] == pytest.approx(steps)
         assert printed[name.replace("benchmarl", "ratio")] == pytest.approx(ours / steps)
     assert printed["ours"] == ours
