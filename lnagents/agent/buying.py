@@ -70,7 +70,11 @@ class BuyingDesk:
 
     async def buy(self, seller: Seller, request: Request, *, agreed_price_msat: Msat) -> Document:
         """Buy one answer; see `DocumentBuyer.buy` for what may be raised."""
-        document = await self._buyer.buy(seller, request, agreed_price_msat=agreed_price_msat)
+        try:
+            document = await self._buyer.buy(seller, request, agreed_price_msat=agreed_price_msat)
+        except PriceError:
+            self._catalogues.pop(seller.key, None)  # it has other prices by now
+            raise
         self._take_in(await self._book.find(request.nonce))
         return document
 

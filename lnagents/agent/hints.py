@@ -31,7 +31,7 @@ from lnagents.market import (
     Seller,
     new_nonce,
 )
-from lnagents.model.errors import LnagentsError
+from lnagents.model.errors import LnagentsError, PriceError
 from lnagents.model.units import Msat, NodeKey, PaymentHash, ShortChannelId, format_msat
 
 BUY_SECONDS = 15.0
@@ -101,34 +101,21 @@ class Advisor:
     async def advise(self, payment_hash: PaymentHash, candidates: list[Candidate]) -> bool:
         """Buy what gains most over its price, if anything does; True if something was learned."""
         self._uses.note(candidates[0], time.time())
-        catalogues = await self._catalogues(payment_hash, self._wishes(candidates))
-        # Once more: meanwhile another payment may have learned what this one needs.
-        offers = [
-            _Offer(seller, wish, price)
-            for seller, wish in self._wishes(candidates)
-            if seller.key in catalogues
-            and (price := catalogues[seller.key].price_of(wish.request)) is not None
-        ]
-        if not offers:
-            return False
-        best = max(offers, key=lambda offer: offer.gain_msat)
-        if best.gain_msat <= 0:
-            self._record(payment_hash, "skipped", best.wish.asked, best.why)
-            return False
-        about = best.wish.about
-        other = self._buying.get(about)
-        if other is not None:
-            # Another payment asks the same right now.
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BUY_SECONDS + 1.0):
-                    await other.wait()
-            return best.wish.tells
-        self._buying[about] = done = asyncio.Event()
-        try:
-            return await self._buy(payment_hash, best) and best.wish.tells
-        finally:
-            done.set()
-            del self._buying[about]
+        for last in (False, True):
+            offers = await self._offers(payment_hash, candidates)
+            if not offers:
+                return False
+            best = max(offers, key=lambda offer: offer.gain_msat)
+            if best.gain_msat <= 0:
+                self._record(payment_hash, "skipped", best.wish.asked, best.why)
+                return False
+            try:
+                return await self._fulfil(payment_hash, best) and best.wish.tells
+            except PriceError as exc:
+                # It went up since the catalogue was read: weigh again, once.
+                if last:
+                    self._record(payment_hash, "skipped", best.wish.asked, str(exc))
+        return False
 
     def learn(self, document: Document) -> None:
         """Let a verified document bound what is believed; it is scored against what was before.
@@ -202,6 +189,39 @@ class Advisor:
         wishes = buyer.wishes(candidates, sellers, promises, time.time())
         return [(sellers[wish.seller], wish) for wish in wishes]
 
+    async def _offers(
+        self, payment_hash: PaymentHash, candidates: Sequence[Candidate]
+    ) -> list[_Offer]:
+        """All that could be bought now and what it costs."""
+        catalogues = await self._catalogues(payment_hash, self._wishes(candidates))
+        # Once more: meanwhile another payment may have learned what this one needs.
+        return [
+            _Offer(seller, wish, price)
+            for seller, wish in self._wishes(candidates)
+            if seller.key in catalogues
+            and (price := catalogues[seller.key].price_of(wish.request)) is not None
+        ]
+
+    async def _fulfil(self, payment_hash: PaymentHash, offer: _Offer) -> bool:
+        """Buy it, or wait for another payment that does; whether it is here.
+
+        Raises:
+            PriceError: it costs more by now.
+        """
+        about = offer.wish.about
+        other = self._buying.get(about)
+        if other is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BUY_SECONDS + 1.0):
+                    await other.wait()
+            return True
+        self._buying[about] = done = asyncio.Event()
+        try:
+            return await self._buy(payment_hash, offer)
+        finally:
+            done.set()
+            del self._buying[about]
+
     async def _catalogues(
         self, payment_hash: PaymentHash, wishes: Sequence[tuple[Seller, Wish]]
     ) -> dict[NodeKey, Catalogue]:
@@ -225,6 +245,8 @@ class Advisor:
         try:
             async with asyncio.timeout(BUY_SECONDS):
                 document = await self._desk.buy(seller, request, agreed_price_msat=offer.price_msat)
+        except PriceError:
+            raise
         except (LnagentsError, TimeoutError) as exc:
             self._failed(payment_hash, seller, wish, exc)
             return False

@@ -33,7 +33,7 @@ from lnagents.market import (
     RouteRequest,
     Seller,
 )
-from lnagents.model.errors import MarketError
+from lnagents.model.errors import MarketError, PriceError
 from lnagents.model.graph import ChannelPolicy, Edge
 from lnagents.model.payment import Hop, Route
 
@@ -241,6 +241,34 @@ async def test_a_seller_that_fails_is_left_alone_for_a_while() -> None:
         assert not await advice.advisor.advise("hash", TWO)
     assert advice.verdicts == ["skipped"]
     assert advice.notes[0][3] == "gone"
+
+
+async def test_where_a_price_went_up_it_is_weighed_again_once() -> None:
+    class Rising(ScriptedDesk):
+        """Asks more each time than its catalogue said."""
+
+        rises = 1
+
+        async def buy(
+            self, seller: Seller, request: Request, *, agreed_price_msat: int
+        ) -> Document:
+            if self.rises:
+                self.rises -= 1
+                self.prices["liquidity"] += 1
+                raise PriceError("the invoice asks for more")
+            return await super().buy(seller, request, agreed_price_msat=agreed_price_msat)
+
+    advice = Advice(Rising({"liquidity": 3}), TWO)
+    assert await advice.advisor.advise("hash", TWO)
+    assert [price for _, price in advice.desk.bought] == [4_000]
+    assert advice.verdicts == ["bought"]
+    desk = Rising({"liquidity": 3})
+    desk.rises = 2
+    advice = Advice(desk, TWO)
+    assert not await advice.advisor.advise("hash", TWO)
+    assert (advice.verdicts, desk.bought) == (["skipped"], [])
+    # Nobody is left alone for that.
+    assert await advice.advisor.advise("hash", TWO)
 
 
 # ---- Route quotes
