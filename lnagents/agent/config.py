@@ -225,9 +225,12 @@ class SellerSection(StrictModel):
 
 
 class BuySection(StrictModel):
-    """Where hints may be bought."""
+    """What may be bought, and of whom."""
 
     sellers: tuple[SellerSection, ...] = ()
+    discover: bool = False
+    """Whether to look for more in node announcements (`lnagents.market.discovery`). Their addresses
+    are asked for catalogues then."""
     passes: bool = False
     """Whether to buy priority for own payments, too, where it is worth its price."""
     payment_timeout_seconds: Annotated[float, Field(gt=0)] = 10.0

@@ -72,8 +72,9 @@ seed = 0
 # [[market.buy.sellers]]
 # url = "https://aperture.example"
 # key = "02..."
-# And priority on their channels, where it is worth its price:
+# Or find them in node announcements, and buy priority, too, where it is worth its price:
 # [market.buy]
+# discover = true
 # passes = true
 
 # Sell priority, too: keep a share of each channel free for holders of passes. Needs a macaroon with

@@ -11,7 +11,7 @@ import structlog
 
 from lnagents.agent.buying import BuyingDesk
 from lnagents.agent.candidates import RouteFinder
-from lnagents.agent.config import AgentConfig, SellSection
+from lnagents.agent.config import AgentConfig, SellerSection, SellSection
 from lnagents.agent.hints import Advisor
 from lnagents.agent.liquidity import Liquidity
 from lnagents.agent.observer import Observer
@@ -33,6 +33,7 @@ from lnagents.market import (
     DocumentBuyer,
     Sale,
     Seller,
+    find_sellers,
     open_document,
     running_seller,
 )
@@ -46,6 +47,9 @@ from lnagents.model.errors import (
 )
 from lnagents.model.graph import Edge
 from lnagents.model.units import Msat, NodeKey
+
+DISCOVER_SECONDS = 600.0
+"""Between two looks for sellers in gossip."""
 
 _log = structlog.get_logger("lnagents.agent.trader")
 
@@ -84,6 +88,7 @@ class Trader:
         self._config = config
         self._scores = Scores(store.database)
         self._wallet = PassWallet(OwnPassLedger(store.database))
+        self._found: tuple[SellerSection, ...] = ()
         self._looking: set[asyncio.Task[None]] = set()
         self._prices: Prices | None = None
         self._desk: BuyingDesk | None = None
@@ -171,20 +176,46 @@ class Trader:
             desk,
             self._finder,
             self._liquidity,
-            self._config,
+            self._buying_config,
             self._rounds.record_decision,
             scores,
         )
         self._payer.advisor = self._advisor
         group.create_task(desk.keep_collecting(), name="purchases")
+        group.create_task(self._discover(desk), name="sellers")
         await self._start_passes(desk, group)
+
+    def _buying_config(self) -> AgentConfig:
+        """The configuration, with the sellers that were found."""
+        config = self._config()
+        buy = config.market.buy
+        if not self._found or not buy.discover:
+            return config
+        known = {one.key for one in buy.sellers}
+        found = tuple(one for one in self._found if one.key not in known)
+        market = config.market.model_copy(
+            update={"buy": buy.model_copy(update={"sellers": buy.sellers + found})}
+        )
+        return config.model_copy(update={"market": market})
+
+    async def _discover(self, desk: BuyingDesk) -> None:
+        """Look for sellers in gossip, again and again, as long as the configuration says so."""
+        while True:
+            buy = self._config().market.buy
+            if buy.discover:
+                with contextlib.suppress(LndError):
+                    known = [one.key for one in buy.sellers]
+                    found = await find_sellers(self._client, desk.catalogue, known=known)
+                    self._found = tuple(SellerSection(url=one.url, key=one.key) for one in found)
+                    _log.info("sellers_found", count=len(found))
+            await asyncio.sleep(DISCOVER_SECONDS)
 
     async def _start_passes(self, desk: BuyingDesk, group: asyncio.TaskGroup) -> None:
         wallet = self._wallet
         await wallet.load()
         self._payer.passes = wallet
         group.create_task(wallet.run(), name="own passes")
-        passes = PassBuyer(desk, wallet, self._config, self._rounds.record_decision)
+        passes = PassBuyer(desk, wallet, self._buying_config, self._rounds.record_decision)
         self._payer.prepare = passes.prepare
 
     def _on_document(self, document: Document, signed: bytes) -> None:

@@ -49,6 +49,37 @@ DirectoryOption = Annotated[
 ]
 
 
+@app.command()
+def find(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", dir_okay=False, help="Whose node to ask: an agent's.")
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Sellers that announce themselves and answer. Free.
+
+    A seller's operator announces it with `lncli peers updatenodeannouncement
+    --feature_bit_add=853 --address_add=HOST:PORT`, of its Aperture.
+    """
+    from lnagents.agent import load_config
+    from lnagents.lnd import LndClient, LndEndpoint
+    from lnagents.market import Browser, find_sellers
+
+    lnd = load_config(config).lnd
+
+    async def work() -> tuple[Seller, ...]:
+        endpoint = LndEndpoint(lnd.address, lnd.tls_certificate, lnd.macaroon)
+        async with LndClient(endpoint) as node, Browser() as browser:
+            return await find_sellers(node, browser.catalogue)
+
+    sellers = run(work())
+    if json:
+        print_json([{"url": one.url, "key": one.key} for one in sellers])
+        return
+    for one in sellers:
+        console.print(f"{one.url} {one.key}", markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command("list")
 def list_offers(url: UrlArgument, key: KeyArgument, json: JsonOption = False) -> None:
     """What a seller offers now, and at what prices. Free."""

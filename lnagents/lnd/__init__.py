@@ -17,6 +17,7 @@ from lnagents.lnd.client import LndClient
 from lnagents.lnd.interceptor import HtlcInterceptor
 from lnagents.lnd.macaroons import Role, permissions
 from lnagents.lnd.types import (
+    AnnouncedNode,
     ChannelClosed,
     ChannelOpening,
     ClosedChannel,
@@ -37,6 +38,7 @@ from lnagents.lnd.types import (
 )
 
 __all__ = [
+    "AnnouncedNode",
     "ChannelClosed",
     "ChannelOpening",
     "ClosedChannel",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from lnagents.lnd.stubs import lightning_pb2 as ln
 from lnagents.lnd.stubs import router_pb2 as router
 from lnagents.lnd.types import (
+    AnnouncedNode,
     ChannelClosed,
     ChannelOpening,
     ClosedChannel,
@@ -246,6 +247,18 @@ def graph(message: ln.ChannelGraph) -> NetworkGraph:
     return NetworkGraph(
         aliases={node.pub_key: node.alias for node in message.nodes},
         channels={edge.channel_id: channel(edge) for edge in message.edges},
+    )
+
+
+def announced_nodes(message: ln.ChannelGraph, feature_bit: int) -> tuple[AnnouncedNode, ...]:
+    """From DescribeGraph, those with a feature."""
+    return tuple(
+        AnnouncedNode(
+            key=node.pub_key,
+            addresses=tuple(one.addr for one in node.addresses if ".onion" not in one.addr),
+        )
+        for node in message.nodes
+        if feature_bit in node.features
     )
 
 

@@ -9,7 +9,13 @@ from lnagents.lnd.connection import Connection
 from lnagents.lnd.streams import reconnecting
 from lnagents.lnd.stubs import lightning_pb2 as ln
 from lnagents.lnd.stubs import router_pb2 as router
-from lnagents.lnd.types import GraphUpdate, PairEstimate, PairHistory, StreamRestarted
+from lnagents.lnd.types import (
+    AnnouncedNode,
+    GraphUpdate,
+    PairEstimate,
+    PairHistory,
+    StreamRestarted,
+)
 from lnagents.model.graph import Channel, NetworkGraph
 from lnagents.model.payment import Route
 from lnagents.model.units import Msat, NodeKey, ShortChannelId
@@ -29,6 +35,12 @@ class GraphCalls:
         return convert.graph(
             await self._connection.ask(stubs.lightning.DescribeGraph, ln.ChannelGraphRequest())
         )
+
+    async def announced_nodes(self, feature_bit: int) -> tuple[AnnouncedNode, ...]:
+        """All nodes that the node knows and that announce a feature (BOLT 9)."""
+        stubs = await self._connection.stubs()
+        answer = await self._connection.ask(stubs.lightning.DescribeGraph, ln.ChannelGraphRequest())
+        return convert.announced_nodes(answer, feature_bit)
 
     async def channel(self, scid: ShortChannelId) -> Channel:
         """One channel with both policies.

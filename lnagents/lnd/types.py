@@ -98,6 +98,15 @@ class PolicyAnnounced:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnouncedNode:
+    """A node as it announces itself."""
+
+    key: NodeKey
+    addresses: tuple[str, ...]
+    """`HOST:PORT`, IPv6 in brackets; those of Tor are left out."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeAnnounced:
     """Gossip told about a node."""
 

@@ -7,7 +7,8 @@ first.
 
 Read `paths` (what can be bought), `documents` (what is bought), `records` (what is written down,
 and the seams that a daemon fills in); then `prices`, `issuers`, `seller`, `pricer` and `service`;
-or `l402`, `wallet`, `transport`, `budget` and `buyer`; `passes` and `pass_book`, how a
+or
+`discovery`, `l402`, `wallet`, `transport`, `budget` and `buyer`; `passes` and `pass_book`, how a
 priority pass is used and counted; and `evidence`, what can be shown to others
 when a statement was false. `stubs` is generated from protos/market.
 """
@@ -16,6 +17,7 @@ from lnagents.market.browse import Browser
 from lnagents.market.budget import Budget
 from lnagents.market.buyer import BuyerNode, DocumentBuyer
 from lnagents.market.catalogue import Catalogue, Offer, Quote
+from lnagents.market.discovery import find_sellers
 from lnagents.market.documents import (
     Document,
     FeeCommitment,
@@ -86,6 +88,7 @@ __all__ = [
     "SellerNode",
     "SellerSettings",
     "create_app",
+    "find_sellers",
     "new_nonce",
     "open_document",
     "running_seller",

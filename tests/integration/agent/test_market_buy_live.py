@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tests.integration.agent.conftest import AgentProcess, MakeAgent
 
 
-async def _market(*arguments: str) -> tuple[int, str, str]:
+async def run_market(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, output and complaints of `lnagents market …`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "lnagents", "market", *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -32,7 +33,7 @@ async def _market(*arguments: str) -> tuple[int, str, str]:
 
 
 async def _bought(agent: AgentProcess, *arguments: str) -> dict[str, Any]:
-    code, out, err = await _market("buy", *arguments, "-c", str(agent.config), "--json")
+    code, out, err = await run_market("buy", *arguments, "-c", str(agent.config), "--json")
     assert code == 0, err
     answer: dict[str, Any] = json.loads(out)
     return answer
@@ -71,7 +72,7 @@ async def test_every_product_is_bought_once_and_kept_where_it_says(
         again = await _bought(buyer, *where, *question)
         assert (again["nonce"], again["paid_now"]) == (answer["nonce"], False)
         # Nothing contradicts it yet, and `verify` reads what `buy` wrote.
-        code, out, _ = await _market("verify", str(kept))
+        code, out, _ = await run_market("verify", str(kept))
         assert (code, out.split(":")[0]) == (4, "not decidable")
     # The own policy chose the way of each of the three payments, and no advice was bought for them.
     assert _settled(buyer) == 3
@@ -83,7 +84,7 @@ async def test_every_product_is_bought_once_and_kept_where_it_says(
 
     out_file = tmp_path / "new.signed"
     anew = ("commitment", channel, "600", "-c", str(buyer.config), "--again")
-    code, out, _ = await _market("buy", *where, *anew, "--out", str(out_file))
+    code, out, _ = await run_market("buy", *where, *anew, "--out", str(out_file))
     assert (code, out_file.exists()) == (0, True)
     assert out.startswith("paid 3 sat\n")
     assert f"kept in {out_file}" in out
@@ -99,7 +100,7 @@ async def test_bad_input_is_2_and_what_cannot_be_bought_says_why(
     channel = await _channel(testbed)
     good = ("commitment", channel, "600")
     at = ("-c", str(buyer.config))
-    code, _, err = await _market("buy", url, node, *good, *at)
+    code, _, err = await run_market("buy", url, node, *good, *at)
     assert code == 1
     assert "no agent listens" in err
     await buyer.start()
@@ -111,7 +112,7 @@ async def test_bad_input_is_2_and_what_cannot_be_bought_says_why(
         (url, node, *good),
         (url, node, *good, *at, "--max-price-sat", "0"),
     ):
-        code, out, err = await _market("buy", *wrong)
+        code, out, err = await run_market("buy", *wrong)
         assert (code, out) == (2, ""), err
         assert "Traceback" not in err
     for arguments, complaint in (
@@ -120,7 +121,7 @@ async def test_bad_input_is_2_and_what_cannot_be_bought_says_why(
         ((url, node, "commitment", channel, "999999", *at), "no promise is made for more"),
         (("http://127.0.0.1:9", node, *good, *at), "does not answer"),
     ):
-        code, out, err = await _market("buy", *arguments)
+        code, out, err = await run_market("buy", *arguments)
         assert (code, out) == (1, "")
         assert complaint in err
     assert (_settled(buyer), (await buyer.control.status()).hints_bought) == (0, 0)
@@ -135,7 +136,7 @@ async def test_killed_after_it_paid_it_collects_and_pays_nothing_again(
     await buyer.start()
     where = (testbed.sellers[SELLER].url, testbed.nodes[SELLER].key)
     question = ("commitment", await _channel(testbed), "600")
-    asking = asyncio.create_task(_market("buy", *where, *question, "-c", str(buyer.config)))
+    asking = asyncio.create_task(run_market("buy", *where, *question, "-c", str(buyer.config)))
 
     async def until(state: str) -> None:
         async with asyncio.timeout(60.0):
