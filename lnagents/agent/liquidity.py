@@ -97,6 +97,8 @@ class Liquidity:
         self.half_life_seconds = half_life_seconds
         self._intervals: dict[ShortChannelId, _Interval] = {}
         self._hints: dict[tuple[ShortChannelId, NodeKey], HintRecord] = {}
+        self._lacking: dict[tuple[ShortChannelId, NodeKey], tuple[Msat, float]] = {}
+        """What an edge could not carry, and when: the interval says so only but for the reserve."""
         self._refused: dict[tuple[ShortChannelId, NodeKey], tuple[ChannelPolicy | None, float]] = {}
         self._node_refused: dict[NodeKey, float] = {}
         self._changed: set[ShortChannelId] = set()
@@ -123,6 +125,9 @@ class Liquidity:
             chance = LEAST_CHANCE
         else:
             chance = max(LEAST_CHANCE, (high + 1 - amount) / (high + 1 - low))
+        lacking = self._lacking.get((edge.scid, edge.source))
+        if lacking is not None and amount >= lacking[0]:
+            chance = min(chance, 1.0 - 2.0 ** ((lacking[1] - now) / self.half_life_seconds))
         interval = self._intervals.get(edge.scid)
         observed_at = interval.at if interval is not None else None
         hint = self._hints.get((edge.scid, edge.source))
@@ -245,6 +250,7 @@ class Liquidity:
     def _passes(self, edge: Edge, amount: Msat, now: float, *, moved: bool) -> None:
         """`edge` could carry `amount`; if the payment settled, it has moved to the other side."""
         self._test_hint(edge, amount, now, passed=True)
+        self._was_lacking(edge, amount, moved=moved)
         interval = self._now(edge, now)
         capacity = interval.capacity
         if edge.source < edge.target:
@@ -259,9 +265,21 @@ class Liquidity:
             interval.low = min(capacity, max(0.0, interval.low + shift))
             interval.high = min(capacity, max(0.0, interval.high + shift))
 
+    def _was_lacking(self, edge: Edge, amount: Msat, *, moved: bool) -> None:
+        """Correct what the ends of `edge` are known to lack by `amount` that could pass."""
+        there, back = (edge.scid, edge.source), (edge.scid, edge.target)
+        lacking = self._lacking.get(there)
+        if lacking is not None and amount >= lacking[0]:
+            del self._lacking[there]
+        elif lacking is not None and moved:
+            self._lacking[there] = lacking[0] - amount, lacking[1]
+        if moved and back in self._lacking:
+            self._lacking[back] = self._lacking[back][0] + amount, self._lacking[back][1]
+
     def _lacks(self, edge: Edge, amount: Msat, now: float) -> None:
         """`edge` could not carry `amount`: its end has less, not counting the reserve it keeps."""
         self._test_hint(edge, amount, now, passed=False)
+        self._lacking[edge.scid, edge.source] = amount, now
         interval = self._now(edge, now)
         most = min(interval.capacity, amount - 1 + RESERVE_SHARE * interval.capacity)
         if edge.source < edge.target:

@@ -97,6 +97,23 @@ def test_what_an_attempt_taught_is_forgotten_by_half_in_each_half_life() -> None
     assert (low, high) == (600_000, CAPACITY)
 
 
+@pytest.mark.parametrize(("source", "target"), [(TOP, LOW), (LOW, TOP)])
+def test_what_an_edge_lacked_is_not_tried_again_whatever_its_end_keeps_in_reserve(
+    source: NodeKey, target: NodeKey
+) -> None:
+    liquidity = Liquidity(HALF_LIFE)
+    edge = _edge(source, target)
+    failure = AttemptFailure(FailureCode.TEMPORARY_CHANNEL_FAILURE, 1)
+    liquidity.failed([(_edge(OWN, source, 9), 400_000), (edge, 400_000)], failure, NOW)
+    assert liquidity.estimate(edge, 400_000, NOW).probability == LEAST_CHANCE
+    assert liquidity.estimate(edge, 200_000, NOW).probability > 0.4
+    assert liquidity.estimate(edge, 400_000, NOW + HALF_LIFE).probability > 0.2
+    # What comes back over the channel can leave again.
+    liquidity.settled([(_edge(target, source), 100_000)], NOW)
+    assert liquidity.estimate(edge, 450_000, NOW).probability > 0.05
+    assert liquidity.estimate(edge, 500_000, NOW).probability == LEAST_CHANCE
+
+
 def test_money_that_passed_is_on_the_other_side_now() -> None:
     liquidity = Liquidity(HALF_LIFE)
     liquidity.settled([(_edge(TOP, LOW), 300_000)], NOW)
