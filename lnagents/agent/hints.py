@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -18,6 +19,7 @@ import structlog
 from lnagents.agent.candidates import Candidate, RouteFinder
 from lnagents.agent.config import AgentConfig
 from lnagents.agent.liquidity import LEAST_CHANCE, Liquidity
+from lnagents.agent.questions import is_no, puts_to_test
 from lnagents.agent.store import HintRecord
 from lnagents.agent.worth import Buyer, EdgeUses, Record, Wish, spread
 from lnagents.market import (
@@ -96,6 +98,7 @@ class Advisor:
         self._uses = EdgeUses()
         self._promise_seconds: dict[NodeKey, int] = {}
         self._silent_until: dict[NodeKey, float] = {}
+        self._noes: Counter[NodeKey] = Counter()
         self._buying: dict[tuple[object, ...], asyncio.Event] = {}
 
     async def advise(self, payment_hash: PaymentHash, candidates: list[Candidate]) -> bool:
@@ -250,8 +253,17 @@ class Advisor:
         except (LnagentsError, TimeoutError) as exc:
             self._failed(payment_hash, seller, wish, exc)
             return False
-        self._record(payment_hash, "bought", wish.asked, f"{offer.why}; {_answer(document)}")
-        return True
+        tested = self._is_tested(document)
+        said = f"{offer.why}; {_answer(document)}{', which is put to the test' if tested else ''}"
+        self._record(payment_hash, "bought", wish.asked, said)
+        return not tested
+
+    def _is_tested(self, document: Document) -> bool:
+        """Whether the payment goes the way that the answer is against, to see if that is so."""
+        if not isinstance(document, LiquidityHint) or not is_no(document.probability):
+            return False
+        self._noes[document.issuer] += 1
+        return puts_to_test(self._noes[document.issuer])
 
     def _failed(
         self, payment_hash: PaymentHash, seller: Seller, wish: Wish, error: Exception

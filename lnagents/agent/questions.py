@@ -7,6 +7,9 @@ failed attempt is saved, which happens with probability 1 - p. So a hint is wort
 the seller's hints before (`lnagents.market.scores`): its skill is 1 if they were always right, 0 if
 they told no more than was believed anyway. A hint is bought if worth × skill is more than its
 price; so a seller whose information does not help is dropped.
+
+A no that is believed is never found out, as nobody goes that way. So the first, third, ninth, …
+no of a seller is put to the test: the payment goes as it would have gone without.
 """
 
 from __future__ import annotations
@@ -67,3 +70,15 @@ def decisive_question(
         if best is None or abs(chance - 0.5) < abs(best.chance - 0.5):
             best = Question(edge, amount, chance, seller)
     return best
+
+
+def puts_to_test(noes: int) -> bool:
+    """Whether the last of `noes` from one seller, one or more, is tried instead of believed."""
+    while noes % 3 == 0:
+        noes //= 3
+    return noes == 1
+
+
+def is_no(probability: float) -> bool:
+    """Whether a hint says that an amount will rather not pass."""
+    return probability < 0.5

@@ -85,8 +85,11 @@ class FixedRecord:
 class ScriptedDesk:
     """Sells what has a price (by product, in satoshi), and has it learned."""
 
-    def __init__(self, prices: dict[str, int], error: Exception | None = None) -> None:
+    def __init__(
+        self, prices: dict[str, int], error: Exception | None = None, answer: float = 0.9
+    ) -> None:
         self.prices = prices
+        self.answer = answer
         self.error = error
         self.bought: list[tuple[Request, int]] = []
         self.advisor: Advisor | None = None
@@ -113,7 +116,7 @@ class ScriptedDesk:
                 scid=request.scid,
                 source=request.source,
                 amount_msat=request.amount_msat,
-                probability=0.1,
+                probability=self.answer,
                 **header,  # type: ignore[arg-type]
             )
         elif isinstance(request, RouteRequest):
@@ -192,11 +195,23 @@ async def test_a_hint_that_is_worth_it_is_bought_and_believed() -> None:
     assert advice.verdicts == ["bought"]
     edge = TWO[0].edges[1][0]
     assert advice.liquidity.has_hint(edge, 1.0)
-    assert advice.liquidity.estimate(edge, AMOUNT, 1.0).probability < 0.2
+    assert advice.liquidity.estimate(edge, AMOUNT, 1.0).probability > 0.88
     [hint] = advice.liquidity.take_changes()[1]
     # What was believed when it came: uniform over the capacity.
     assert (hint.issuer, hint.product) == (SELLER, "liquidity")
     assert hint.prior == pytest.approx(0.9, abs=0.01)
+
+
+async def test_a_no_is_tried_now_and_then_as_one_that_is_believed_is_never_found_out() -> None:
+    advice = Advice(ScriptedDesk({"liquidity": 3}, answer=0.1), TWO)
+    edge = TWO[0].edges[1][0]
+    believed = []
+    for _ in range(10):
+        believed.append(await advice.advisor.advise("hash", TWO))
+        assert advice.liquidity.estimate(edge, AMOUNT, 1.0).probability < 0.2
+        advice.liquidity.settled([(edge, 1)], 1.0)  # newer than the hint, which has done its work
+    assert [number for number, one in enumerate(believed, 1) if not one] == [1, 3, 9]
+    assert advice.verdicts == ["bought"] * 10
 
 
 async def test_a_hint_is_not_bought_for_more_than_it_is_worth() -> None:
