@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from lnagents.cli import bench_value
 from lnagents.cli.bench_learn import learn
 from lnagents.cli.bench_opponent import opponent
 from lnagents.cli.bench_shift import shift
@@ -21,6 +22,7 @@ app = typer.Typer(help="Measure this machine, and the learners.", no_args_is_hel
 app.command()(learn)
 app.command()(shift)
 app.command()(opponent)
+app.command("value")(bench_value.value)
 
 
 @app.command()

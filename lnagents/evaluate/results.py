@@ -14,12 +14,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import duckdb
 
 from lnagents.model.errors import ExperimentError
 from lnagents.model.units import Msat
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PARQUET = "runs.parquet"
 JOURNAL = "runs.jsonl"
@@ -98,13 +101,17 @@ class RunResult:
 class Results:
     """The results in one folder."""
 
-    def __init__(self, folder: Path) -> None:
-        """The results in `folder`, which need not exist yet."""
+    def __init__(self, folder: Path, kind: type[DataclassInstance] = RunResult) -> None:
+        """The results in `folder`, which need not exist yet.
+
+        `kind` is what a result is: a dataclass with an id named `run`.
+        """
         self.folder = folder
+        self._kind = kind
         self._parquet = folder / PARQUET
         self._journal = folder / JOURNAL
 
-    def append(self, result: RunResult) -> None:
+    def append(self, result: DataclassInstance) -> None:
         """Keep a result; it is on the disk when this returns."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._journal.open("a", encoding="utf-8") as journal:
@@ -142,8 +149,9 @@ class Results:
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> dict[str, list[Any]]:
         """The columns that `sql` finds, by name, in the order that it asks for.
 
-        It may use the table `runs`, with the columns of `RunResult`, and the table `seats`, with
-        those of `SeatResult` and `run`.
+        It may use the table `runs`, with the columns of what a result is (`RunResult`), and for
+        each column of these that is a tuple of dataclasses a table of that name (`seats`), with
+        their columns and `run`.
 
         Raises:
             ExperimentError: there are no results, or a file is damaged.
@@ -157,8 +165,8 @@ class Results:
 
     @contextmanager
     def _tables(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A database with the tables `runs` and `seats`."""
-        columns = _columns(RunResult)
+        """A database with the table `runs` and those of its parts."""
+        columns = _columns(self._kind)
         with duckdb.connect() as connection:
             with self._told():
                 parts = []
@@ -173,10 +181,12 @@ class Results:
                 if not parts:
                     raise ExperimentError(str(self.folder), "there are no results")
                 functools.reduce(lambda one, other: one.union(other), parts).create("runs")
-                connection.execute(
-                    "CREATE VIEW seats AS"
-                    " SELECT run, unnest(seat) FROM (SELECT run, unnest(seats) AS seat FROM runs)"
-                )
+                for name, kind_of in columns.items():
+                    if kind_of.startswith("STRUCT"):
+                        connection.execute(
+                            f"CREATE VIEW {name} AS SELECT run, unnest(part)"  # noqa: S608
+                            f" FROM (SELECT run, unnest({name}) AS part FROM runs)"
+                        )
             yield connection
 
     @contextmanager
