@@ -74,14 +74,21 @@ class AgentProcess:
     async def start(self, *options: str) -> None:
         """Start and wait until it answers."""
         await self.launch(*options)
-        async with asyncio.timeout(START_SECONDS):
-            while True:
-                with contextlib.suppress(LnagentsError):
-                    await self.control.status()
-                    return
-                if self._process is not None and self._process.returncode is not None:
-                    raise AssertionError(f"it ended:\n{self.log.read_text()[-4_000:]}")
-                await asyncio.sleep(0.1)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await self._answers():  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.1)
+        except TimeoutError as exc:
+            log = self.log.read_text()[-4_000:]
+            raise AssertionError(f"no answer within {START_SECONDS:.0f} s:\n{log}") from exc
+
+    async def _answers(self) -> bool:
+        with contextlib.suppress(LnagentsError):
+            await self.control.status()
+            return True
+        if self._process is not None and self._process.returncode is not None:
+            raise AssertionError(f"it ended:\n{self.log.read_text()[-4_000:]}")
+        return False
 
     async def launch(self, *options: str) -> None:
         """Start only."""
