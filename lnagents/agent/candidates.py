@@ -54,6 +54,11 @@ class PathQuery:
     final_cltv_delta: int
     """Asked for by the receiver; padding is added here."""
     payment_addr: bytes = b""
+    max_time_lock: int = MAX_TIME_LOCK_BLOCKS
+    """Blocks from now until the first HTLC expires, at most."""
+    max_hops: int = MAX_HOPS
+    excluded: frozenset[NodeKey] = frozenset()
+    """Nodes that are not to be passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +258,12 @@ class RouteFinder:
             if candidate is None:
                 ask(branch)  # once more, without the edge that broke a limit
                 continue
-            likely = candidate.candidate.probability >= MIN_PROBABILITY
-            if likely and candidate.route.scids not in tried:
+            wanted = (
+                candidate.candidate.probability >= MIN_PROBABILITY
+                and len(slots) <= query.max_hops
+                and candidate.route.scids not in tried
+            )
+            if wanted:
                 found[candidate.route.scids] = candidate
             for one in branch.without(slots):
                 ask(one)
@@ -299,7 +308,7 @@ class RouteFinder:
     def _weight(self, search: _Search, edge: Edge) -> float:
         """Cost in msat of using `edge` for the amount to be delivered."""
         amount = search.query.amount_msat
-        if not edge.target or edge.target == self.own_key:
+        if not edge.target or edge.target == self.own_key or edge.target in search.query.excluded:
             return _EXCLUDED
         if edge.source == self.own_key:
             local = self._local.get(edge.scid)
@@ -347,7 +356,7 @@ class RouteFinder:
             if not self._fits(edge, amount):
                 search.weights[slot] = _EXCLUDED
                 return None
-        too_long = route.total_time_lock - height > MAX_TIME_LOCK_BLOCKS
+        too_long = route.total_time_lock - height > query.max_time_lock
         if route.fee_msat > query.max_fee_msat or too_long:
             # The edge that costs most is given up; the first costs nothing.
             costs = [0, *(hop.fee_msat for hop in route.hops[:-1])]

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from lnagents.env import AttemptCost, FeeBounds, RewardWeights
 from lnagents.env.heuristics import HEURISTICS
+from lnagents.market.forwarding import Terms
+from lnagents.model.delegation import MAX_HOPS
 from lnagents.model.errors import ConfigError
 from lnagents.model.files import StrictModel, parse_toml
 from lnagents.model.units import Ppm
@@ -246,6 +248,47 @@ class MarketSection(StrictModel):
     buy: BuySection = BuySection()
 
 
+NodeKeyText = Annotated[str, Field(pattern=r"^0[23][0-9a-f]{64}$")]
+
+
+class DelegationSection(StrictModel):
+    """Paying the rest of a way for others (`lnagents.agent.delegation`).
+
+    The node has to be started with `requireinterceptor`: without, a daemon that ends after it paid
+    and before it was paid loses the amount.
+    """
+
+    base_fee_msat: NonNegative = 1_000
+    """With the rate below the least to earn with one payment; what the way costs comes on top."""
+    fee_rate_ppm: Annotated[Ppm, Field(ge=0, le=MAX_FEE_PPM)] = 500
+    max_amount_msat: Positive = 50_000_000
+    """Of one payment; `[limits]` holds for what is under way, too."""
+    max_hops: Annotated[int, Field(ge=1, le=MAX_HOPS)] = 10
+    """Over so many channels at most a way is sought; senders may ask for less."""
+    time_lock_delta: Annotated[int, Field(ge=40, le=1_008)] = 80
+    """Blocks between the HTLC that comes in and the one that is paid. Less 19, so long the daemon
+    may be away at the worst moment and lose nothing."""
+    max_under_way: Annotated[int, Field(ge=1, le=200)] = 20
+    """Payments for others at a time."""
+    payment_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """For which new attempts are begun."""
+    quote_seconds: Annotated[int, Field(ge=1, le=3_600)] = 60
+    """How long a quoted fee holds."""
+    agents: tuple[NodeKeyText, ...] = ()
+    """Other agents to which the rest may be left when no way is found here, in their order."""
+
+    def terms(self) -> Terms:
+        """What is offered to others."""
+        return Terms(
+            base_fee_msat=self.base_fee_msat,
+            fee_rate_ppm=self.fee_rate_ppm,
+            max_amount_msat=self.max_amount_msat,
+            max_hops=self.max_hops,
+            time_lock_delta=self.time_lock_delta,
+            quote_seconds=self.quote_seconds,
+        )
+
+
 class ForwardingSection(StrictModel):
     """Deciding on what the own node is asked to forward. Without it, the node decides alone."""
 
@@ -254,6 +297,8 @@ class ForwardingSection(StrictModel):
     reserved_share: Annotated[float, Field(ge=0, le=0.9)] = 0.0
     """Of each channel's capacity and HTLC slots, what is kept free for holders of passes. At most
     so much is sold."""
+    delegation: DelegationSection | None = None
+    """Off, unless it is there; an empty one takes the defaults."""
 
 
 class MetricsSection(StrictModel):

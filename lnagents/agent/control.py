@@ -68,7 +68,12 @@ class Controlled(Protocol):
     """What the service needs of a daemon."""
 
     async def pay(
-        self, request: str, *, max_fee_msat: Msat | None, timeout: float
+        self,
+        request: str,
+        *,
+        max_fee_msat: Msat | None,
+        timeout: float,
+        delegate: NodeKey | None = None,
     ) -> PaymentRecord:
         """Pay an invoice."""
 
@@ -162,7 +167,10 @@ class _Service(AgentControlServicer):
     async def Pay(self, request: pb.PayRequest, context: Context) -> pb.Payment:  # noqa: N802
         limit = request.max_fee_msat if request.HasField("max_fee_msat") else None
         work = self._daemon.pay(
-            request.payment_request, max_fee_msat=limit, timeout=request.timeout_seconds
+            request.payment_request,
+            max_fee_msat=limit,
+            timeout=request.timeout_seconds,
+            delegate=request.delegate.hex() if request.HasField("delegate") else None,
         )
         return payment_message(await _answer(context, work))
 
@@ -292,9 +300,17 @@ class AgentControl:
         await self._channel.close()
 
     async def pay(
-        self, request: str, *, max_fee_msat: Msat | None = None, timeout: float = 60.0
+        self,
+        request: str,
+        *,
+        max_fee_msat: Msat | None = None,
+        timeout: float = 60.0,
+        delegate: NodeKey | None = None,
     ) -> PaymentReport:
         """Pay an invoice and wait for its end; one still on its way after `timeout` says so.
+
+        `delegate` is the key of an agent that is to find the rest of the way, for the fee that it
+        quotes, or for `max_fee_msat`.
 
         Raises:
             LimitExceededError: a money limit of the agent forbids it.
@@ -303,7 +319,10 @@ class AgentControl:
             NodeUnavailableError: the daemon does not run, or ended; the payment may go on.
         """
         message = pb.PayRequest(
-            payment_request=request, max_fee_msat=max_fee_msat, timeout_seconds=timeout
+            payment_request=request,
+            max_fee_msat=max_fee_msat,
+            timeout_seconds=timeout,
+            delegate=None if delegate is None else bytes.fromhex(delegate),
         )
         return payment_report(
             await self._ask(self._stub.Pay(message, timeout=timeout + PAY_MARGIN_SECONDS))

@@ -16,6 +16,7 @@ from lnagents.agent.actor import Actor, make_actor
 from lnagents.agent.candidates import RouteFinder
 from lnagents.agent.config import AgentConfig, Mode, load_config
 from lnagents.agent.control import Outcomes, serve_control, socket_path
+from lnagents.agent.delegating import ask_relay
 from lnagents.agent.forwarding import Forwarding
 from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.limits import Purpose
@@ -121,7 +122,13 @@ class Daemon:
                 on_outcome=self._on_outcome,
             )
             self._forwarding = Forwarding(
-                client=client, store=store, observer=self._observer, config=config
+                client=client,
+                store=store,
+                observer=self._observer,
+                finder=finder,
+                payer=self._payer,
+                config=config,
+                requires_interceptor=info.requires_interceptor,
             )
             self._trader = Trader(
                 client=client,
@@ -134,6 +141,7 @@ class Daemon:
                 rounds=self._rounds,
                 promises=promises,
                 passes=self._forwarding.passes,
+                forwards=self._forwarding.quotes,
                 totals=self._totals,
                 config=lambda: self.config,
             )
@@ -200,7 +208,9 @@ class Daemon:
         totals = self._totals
         totals.attempts += attempts
         totals.failed_attempts += failed_attempts
-        if record.state is PaymentState.SETTLED:
+        if record.purpose is Purpose.FORWARD:
+            pass  # what it brings is counted when its money has come in
+        elif record.state is PaymentState.SETTLED:
             totals.fees_paid_msat += record.fee_msat
             if record.purpose is Purpose.HINT:
                 totals.hint_costs_msat += record.amount_msat
@@ -224,10 +234,21 @@ class Daemon:
     # ---- What the control service offers
 
     async def pay(
-        self, request: str, *, max_fee_msat: Msat | None, timeout: float
+        self,
+        request: str,
+        *,
+        max_fee_msat: Msat | None,
+        timeout: float,
+        delegate: NodeKey | None = None,
     ) -> PaymentRecord:
-        """Pay an invoice; see `Payer.pay`."""
-        return await self._payer.pay(request, max_fee_msat=max_fee_msat, timeout=timeout)
+        """Pay an invoice; see `Payer.pay` and `ask_relay`."""
+        relay = None
+        if delegate is not None:
+            invoice = await self._client.decode_invoice(request)
+            relay = await ask_relay(self.config, delegate, invoice, max_fee_msat)
+        return await self._payer.pay(
+            request, max_fee_msat=max_fee_msat, timeout=timeout, relay=relay
+        )
 
     async def buy(
         self,
@@ -329,6 +350,7 @@ class Daemon:
             learner=self._actor.stats,
             htlc_events=observer.events,
             forwarding=self._forwarding.status,
+            delegation=self._forwarding.delegated,
         )
 
     def _channel_statuses(self) -> list[ChannelStatus]:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+from lnagents.agent.candidates import RouteFinder
 from lnagents.agent.config import AgentConfig
+from lnagents.agent.delegation import DelegationDesk
+from lnagents.agent.delegation_ledger import DelegationLedger, DelegationTotals
 from lnagents.agent.forwarder import Decider, Forwarder, ForwarderState, ForwarderStatus
 from lnagents.agent.observer import Observer
 from lnagents.agent.pass_ledger import PassLedger
 from lnagents.agent.passes import PassDesk
+from lnagents.agent.payments import Payer
+from lnagents.agent.quoting import ForwardQuotes
 from lnagents.agent.rooms import Rooms
 from lnagents.agent.store import Store
 from lnagents.lnd import LndClient
@@ -22,8 +27,21 @@ class Forwarding:
     """Starts what the configuration asks for: nothing, if it has no section `forwarding`."""
 
     def __init__(
-        self, *, client: LndClient, store: Store, observer: Observer, config: AgentConfig
+        self,
+        *,
+        client: LndClient,
+        store: Store,
+        observer: Observer,
+        finder: RouteFinder,
+        payer: Payer,
+        config: AgentConfig,
+        requires_interceptor: bool,
     ) -> None:
+        """`requires_interceptor`: whether the node was started with that option.
+
+        Raises:
+            ConfigError: it was not, and ways of others are to be paid.
+        """
         self._client = client
         self._section = None if config.dry_run else config.forwarding
         self._forwarder: Forwarder | None = None
@@ -41,11 +59,39 @@ class Forwarding:
             )
             observer.followers.append(self.passes.on_event)
             observer.promised = self.passes.promised_msat
+        self.quotes: ForwardQuotes | None = None
+        """For those who leave the rest of a way to this agent; None: nobody may."""
+        self._delegation: DelegationDesk | None = None
+        section = None if self._section is None else self._section.delegation
+        if section is not None:
+            if not requires_interceptor:
+                problem = (
+                    "the node has to be started with requireinterceptor=true; without, an agent"
+                    " that ends in between loses what it has paid"
+                )
+                raise ConfigError("forwarding.delegation", problem)
+            self.quotes = ForwardQuotes(
+                signer=client, observer=observer, finder=finder, section=section
+            )
+            self._delegation = DelegationDesk(
+                payer=payer,
+                ledger=DelegationLedger(store.database),
+                observer=observer,
+                section=section,
+                quotes=self.quotes,
+                leaves_enough=None if self.passes is None else self.passes.leaves_enough,
+            )
+            observer.followers.append(self._delegation.on_event)
 
     @property
     def status(self) -> ForwarderStatus:
         """What was decided so far."""
         return ForwarderStatus() if self._forwarder is None else self._forwarder.status
+
+    @property
+    def delegated(self) -> DelegationTotals:
+        """What came of payments whose way was left to this agent."""
+        return DelegationTotals() if self._delegation is None else self._delegation.totals
 
     async def start(self, group: asyncio.TaskGroup) -> None:
         """Decide until `group` ends.
@@ -63,6 +109,10 @@ class Forwarding:
             deciders.append(self.passes)
             group.create_task(self._rooms.run(), name="rooms")
             group.create_task(self.passes.run(), name="passes")
+        if self._delegation is not None:
+            await self._delegation.load()
+            deciders.insert(0, self._delegation)
+            group.create_task(self._delegation.run(), name="delegations")
         forwarder = self._forwarder = Forwarder(
             self._client.htlc_interceptor(),
             deciders,

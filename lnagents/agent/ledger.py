@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 from lnagents.agent.config import LimitsSection
 from lnagents.agent.database import Database
 from lnagents.agent.limits import DAY_MINUTES, HOUR_MINUTES, Purpose, Spending, check_payment
-from lnagents.model.errors import StoreError
+from lnagents.model.errors import PaymentError, StoreError
 from lnagents.model.payment import AttemptFailure, Invoice, Route
 from lnagents.model.units import Msat, NodeKey, PaymentHash
 
@@ -79,19 +80,25 @@ class PaymentLedger:
         purpose: Purpose,
         limits: LimitsSection,
         now: float,
+        alongside: Callable[[sqlite3.Connection], None] | None = None,
     ) -> tuple[PaymentRecord, bool]:
         """Record the wish to pay and reserve amount and fee, or find that it was recorded before.
+
+        A new request runs `alongside` in the same transaction.
 
         Returns:
             The record, and whether it is a new request. If it is not, it settled or is under way.
 
         Raises:
             LimitExceededError: a budget does not allow it; nothing is recorded.
+            PaymentError: it is to be paid for another, and its hash is known here.
         """
 
         def work(connection: sqlite3.Connection) -> tuple[PaymentRecord, bool]:
             known = _find(connection, invoice.payment_hash)
             if known is not None and known.state is not PaymentState.FAILED:
+                if purpose is Purpose.FORWARD:
+                    raise PaymentError(f"payment {invoice.payment_hash} is known here")
                 return known, False
             cost = invoice.amount_msat + max_fee_msat
             spent = _spending(connection, now, None)
@@ -101,9 +108,11 @@ class PaymentLedger:
                 """INSERT INTO payments (payment_hash, request, destination, amount_msat,
                     max_fee_msat, purpose, state, requested_at)
                 VALUES (?, ?, ?, ?, ?, ?, 'requested', ?)
-                ON CONFLICT (payment_hash) DO UPDATE SET max_fee_msat = excluded.max_fee_msat,
-                    purpose = excluded.purpose, state = 'requested', reason = '',
-                    requested_at = excluded.requested_at, resolved_at = NULL""",
+                ON CONFLICT (payment_hash) DO UPDATE SET request = excluded.request,
+                    destination = excluded.destination, amount_msat = excluded.amount_msat,
+                    max_fee_msat = excluded.max_fee_msat, purpose = excluded.purpose,
+                    state = 'requested', reason = '', requested_at = excluded.requested_at,
+                    resolved_at = NULL""",
                 (
                     invoice.payment_hash,
                     invoice.payment_request,
@@ -114,6 +123,8 @@ class PaymentLedger:
                     now,
                 ),
             )
+            if alongside is not None:
+                alongside(connection)
             return _existing(connection, invoice.payment_hash), True
 
         return await self._database.write(work)

@@ -29,6 +29,8 @@ class Purpose(str, Enum):
 
     PAYMENT = "payment"
     HINT = "hint"
+    FORWARD = "forward"
+    """Paid onward for another, whose HTLC brings the money back."""
 
 
 @dataclass(frozen=True, slots=True)

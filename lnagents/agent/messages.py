@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from lnagents.agent.actor import LearnerStats
+from lnagents.agent.delegation_ledger import DelegationTotals
 from lnagents.agent.forwarder import ForwarderState, ForwarderStatus
 from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.status import AgentStatus, ChannelStatus, PaymentReport, PurchaseReport
@@ -117,6 +118,7 @@ _REWARD_PLAIN = (
     "forwarded_msat",
 )
 _FORWARDING_PLAIN = ("resumed", "refused", "settled", "late", "lost", "held", "p50_ms", "p99_ms")
+_DELEGATION_PLAIN = ("settled", "earned_msat", "failed", "lost", "lost_msat")
 _LEARNER_PLAIN = ("fee_updates", "route_updates", "mean_reward", "entropy", "value_loss")
 
 
@@ -142,6 +144,7 @@ def status_message(status: AgentStatus) -> pb.Status:
             state=status.forwarding.state.value,
             **{name: getattr(status.forwarding, name) for name in _FORWARDING_PLAIN},
         ),
+        delegation=pb.DelegationStatus(**asdict(status.delegation)),
     )
 
 
@@ -167,5 +170,8 @@ def status(message: pb.Status) -> AgentStatus:
         forwarding=ForwarderStatus(
             ForwarderState(message.forwarding.state),
             **{name: getattr(message.forwarding, name) for name in _FORWARDING_PLAIN},
+        ),
+        delegation=DelegationTotals(
+            **{name: getattr(message.delegation, name) for name in _DELEGATION_PLAIN}
         ),
     )

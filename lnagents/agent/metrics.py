@@ -48,6 +48,14 @@ _FORWARDING_GAUGES = (
     ("p99_ms", "99th percentile of the time of the last decisions, ms"),
 )
 
+_DELEGATION_COUNTERS = (
+    ("settled", "Payments whose way was left to the agent, and that arrived"),
+    ("earned_msat", "Earned with them, msat"),
+    ("failed", "Those for which no way was found"),
+    ("lost", "Those that were paid onward while what had come in went back"),
+    ("lost_msat", "Lost by that, msat"),
+)
+
 _GAUGES = (
     ("round", "Rounds so far"),
     ("payments_in_flight", "Own payments under way"),
@@ -80,6 +88,9 @@ class StatusCollector(Collector):
         for name, help_ in _FORWARDING_COUNTERS:
             value = getattr(status.forwarding, name)
             yield CounterMetricFamily(f"lnagents_forwarding_{name}", help_, value=value)
+        for name, help_ in _DELEGATION_COUNTERS:
+            value = getattr(status.delegation, name)
+            yield CounterMetricFamily(f"lnagents_delegation_{name}", help_, value=value)
         for name, help_ in _FORWARDING_GAUGES:
             value = float(getattr(status.forwarding, name))
             yield GaugeMetricFamily(f"lnagents_forwarding_{name}", help_, value=value)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from lnagents.agent.candidates import RouteFinder
@@ -23,10 +23,10 @@ from lnagents.lnd import (
     PolicyAnnounced,
     StreamRestarted,
 )
-from lnagents.model.errors import NotFoundError, SettleTimeoutError
+from lnagents.model.errors import NodeUnavailableError, NotFoundError, SettleTimeoutError
 from lnagents.model.graph import Channel, ChannelPolicy, Edge, LocalChannel, NetworkGraph
-from lnagents.model.payment import HtlcEvent
-from lnagents.model.units import Msat, NodeKey, ShortChannelId
+from lnagents.model.payment import HtlcEvent, HtlcRole
+from lnagents.model.units import Msat, NodeKey, PaymentHash, ShortChannelId
 from lnagents.model.view import ChannelFlow, ChannelView, NodeView
 
 HOLD_SECONDS = 1.0
@@ -36,6 +36,19 @@ HEIGHT_SECONDS = 1.0
 """How old a known block height may be; `candidates.BLOCK_PADDING` covers the rest."""
 
 NANOSECONDS = 1_000_000_000
+
+
+AGAIN_SECONDS = 0.5
+"""Until a node that starts is asked again."""
+
+
+async def _until_there(read: Callable[[], Awaitable[None]]) -> None:
+    """Read what a stream cannot tell; a node that has just started answers other calls later."""
+    while True:
+        try:
+            return await read()
+        except NodeUnavailableError:
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 @dataclass(slots=True)
@@ -77,6 +90,7 @@ class Observer:
         self._fees_earned = 0
         self._newest_forward_ns = 0
         self._recent: deque[tuple[int, Msat]] = deque()
+        self._delegated = (0, 0)
         self.followers: list[Callable[[HtlcEvent], None]] = []
         """Told each HTLC event. Those that an interruption swallowed, nobody is told."""
         self.on_policy: Callable[[Edge], None] | None = None
@@ -94,7 +108,7 @@ class Observer:
         """Follow gossip; after each interruption the whole graph is read anew."""
         async for update in self._client.graph_updates():
             if isinstance(update, StreamRestarted):
-                await self._load_graph()
+                await _until_there(self._load_graph)
             else:
                 await self._on_graph(update)
 
@@ -102,7 +116,7 @@ class Observer:
         """Follow HTLC events; what an interruption swallowed, the node's history has."""
         async for event in self._client.htlc_events():
             if isinstance(event, StreamRestarted):
-                await self.sync_forwards()
+                await _until_there(self.sync_forwards)
             else:
                 self.on_htlc(event)
 
@@ -139,12 +153,12 @@ class Observer:
     @property
     def forwards(self) -> int:
         """Settled forwards ever, those included that the node's history does not show yet."""
-        return self._forwards + len(self._recent)
+        return self._forwards + len(self._recent) + self._delegated[0]
 
     @property
     def fees_earned_msat(self) -> Msat:
         """Their fees."""
-        return self._fees_earned + sum(fee for _, fee in self._recent)
+        return self._fees_earned + sum(fee for _, fee in self._recent) + self._delegated[1]
 
     async def wait_at_rest(self, seconds: float) -> None:
         """Wait until no forward is under way, as far as events tell, or `seconds` have passed."""
@@ -160,10 +174,28 @@ class Observer:
         ended = self._flows.on_event(event)
         if ended is None:
             return
+        if event.role is HtlcRole.SEND:
+            return  # paid for another: the node's history does not have it, `delegated` counts it
         if ended.settled:
             self._recent.append((event.timestamp_ns, ended.fee_msat))
         else:
             self._store.record_failed_forward(event, ended.outgoing_amount_msat)
+
+    # ---- What was paid for others, which the node takes for own payments
+
+    def begin_delegated(
+        self, payment_hash: PaymentHash, incoming_scid: ShortChannelId, incoming_msat: Msat
+    ) -> None:
+        """What leaves as a payment of this hash is a forward of what came in there."""
+        self._flows.on_delegated(payment_hash, incoming_scid, incoming_msat)
+
+    def end_delegated(self, payment_hash: PaymentHash) -> None:
+        """It was not paid."""
+        self._flows.forget_delegated(payment_hash)
+
+    def count_delegated(self, settled: int, earned_msat: Msat) -> None:
+        """How many there ever were, and what they earned: on top of the node's own history."""
+        self._delegated = settled, earned_msat
 
     # ---- Gossip
 
@@ -269,6 +301,8 @@ class Observer:
         """Take in an own payment that ended, with the attempts that failed this time."""
         this = self._round
         this.failed_attempts += failed_attempts
+        if record.purpose is Purpose.FORWARD:
+            return  # its flow counts as a forward, with what it earned
         if record.state is PaymentState.SETTLED:
             this.fees_paid_msat += record.fee_msat
             if record.purpose is Purpose.HINT:

@@ -146,18 +146,19 @@ class PassDesk:
     def _leaves_enough(self, htlc: HeldHtlc) -> bool:
         """Whether what is kept stays free, by whichever channel to the peer the node sends it."""
         amount = htlc.outgoing_amount_msat
-        for scid in self._rooms.ways(htlc.outgoing_scid, amount):
-            channel = self._rooms.channel(scid)
-            msat, slots = self._rooms.free(scid)
-            if channel is None:
-                continue
-            # This HTLC, and each that a holder may still send, takes more than its amount.
-            extra = (1 + self.book.promised_slots(scid)) * htlc_cost_msat(channel)
-            if msat - amount - extra < self._kept_msat(channel) or slots - 1 < self._kept_slots(
-                channel
-            ):
-                return False
-        return True
+        ways = self._rooms.ways(htlc.outgoing_scid, amount)
+        return all(self.leaves_enough(scid, amount) for scid in ways)
+
+    def leaves_enough(self, scid: ShortChannelId, amount_msat: Msat) -> bool:
+        """Whether what is kept of channel `scid` stays free if `amount_msat` leaves over it."""
+        channel = self._rooms.channel(scid)
+        if channel is None:
+            return True
+        msat, slots = self._rooms.free(scid)
+        # This HTLC, and each that a holder may still send, takes more than its amount.
+        extra = (1 + self.book.promised_slots(scid)) * htlc_cost_msat(channel)
+        enough_msat = msat - amount_msat - extra >= self._kept_msat(channel)
+        return enough_msat and slots - 1 >= self._kept_slots(channel)
 
     def _admit(self, htlc: HeldHtlc, presented: bytes) -> PassRefusal | None:
         name = htlc.incoming_scid, htlc.incoming_htlc_id

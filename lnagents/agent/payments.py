@@ -18,11 +18,14 @@ import structlog
 from lnagents.agent.candidates import Candidate, PathQuery, RouteFinder
 from lnagents.agent.choosing import Choice, HintAdvisor, PassHolder, RouteChooser
 from lnagents.agent.config import AgentConfig
+from lnagents.agent.fates import POLL_LONGEST_SECONDS, fate_of
 from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.limits import Purpose, fee_limit
 from lnagents.agent.liquidity import FINAL_FAILURES, POLICY_FAILURES, Liquidity
 from lnagents.agent.observer import Observer
+from lnagents.agent.orders import PaymentOrder, Relay
 from lnagents.agent.pass_wallet import Presented
+from lnagents.agent.relaying import relayed
 from lnagents.agent.store import Store
 from lnagents.lnd import LndClient
 from lnagents.model.errors import (
@@ -40,17 +43,9 @@ from lnagents.model.payment import (
     AttemptStatus,
     FailureCode,
     Invoice,
-    Payment,
     PaymentStatus,
 )
 from lnagents.model.units import Msat, PaymentHash, ShortChannelId, format_msat
-
-UNKNOWN_SECONDS = 10.0
-"""How long the node may take to show an attempt in its ledger. What it does not show by then it
-never got: a request that was on its way is handled within milliseconds."""
-
-POLL_FIRST_SECONDS = 0.1
-POLL_LONGEST_SECONDS = 2.0
 
 LOCAL_SECONDS = 0.5
 """How old the own balances may be when routes are sought; what was sent since counts anyway."""
@@ -72,7 +67,9 @@ class _Run:
     """One payment under way in this process."""
 
     record: PaymentRecord
-    invoice: Invoice
+    order: PaymentOrder
+    relays: list[Relay]
+    """Agents to which the rest of the way may still be left."""
     deadline: float
     tried: set[tuple[ShortChannelId, ...]] = field(default_factory=set)
     avoided: set[ShortChannelId] = field(default_factory=set)
@@ -130,6 +127,7 @@ class Payer:
         max_fee_msat: Msat | None = None,
         timeout: float = 60.0,
         purpose: Purpose = Purpose.PAYMENT,
+        relay: Relay | None = None,
     ) -> PaymentRecord:
         """Pay the invoice `request`, or find out what became of it.
 
@@ -141,9 +139,11 @@ class Payer:
             timeout: seconds in which attempts are begun. One that is still on its way then goes
                 on; the record says IN_FLIGHT.
             purpose: hints have budgets of their own.
+            relay: an agent that is to find the rest of the way; None: it is chosen here.
 
         Raises:
-            PaymentError: it cannot be paid at all: dry-run, no amount, expired.
+            PaymentError: it cannot be paid at all: dry-run, no amount, expired, or it is being
+                paid for another.
             LimitExceededError: a money limit forbids it.
             InvalidRequestError: not an invoice of this network.
             LndError, StoreError: the node or the store failed before anything was sent.
@@ -153,15 +153,39 @@ class Payer:
         if task is None:
             known = await self._store.payments.find(invoice.payment_hash)
             if known is not None and known.state is PaymentState.SETTLED:
-                return known
+                return _own(known)
             task = self._running.get(invoice.payment_hash)
         if task is None:
             if known is None or known.state is PaymentState.FAILED:
                 self._check(invoice)
-            task = self._start(
-                invoice.payment_hash, self._perform(invoice, max_fee_msat, timeout, purpose)
+            order = PaymentOrder(
+                invoice=invoice,
+                purpose=purpose,
+                max_fee_msat=max_fee_msat,
+                direct=relay is None,
+                relays=() if relay is None else (relay,),
             )
-        return await self._wait(invoice.payment_hash, task, timeout)
+            task = self._start(invoice.payment_hash, self._perform(order, timeout))
+        return _own(await self._wait(invoice.payment_hash, task, timeout))
+
+    async def forward(self, order: PaymentOrder, *, timeout: float) -> PaymentRecord:
+        """Pay `order` for another, to its end, however long that takes.
+
+        Unlike `pay`, this joins nothing: a hash that is known here was paid, or is being paid.
+
+        Args:
+            order: with the purpose FORWARD.
+            timeout: seconds in which attempts are begun.
+
+        Raises:
+            PaymentError: the hash is known, or the agent is stopping; nothing was sent.
+            LimitExceededError: a money limit forbids it; nothing was sent.
+            StoreError: the store failed; `find_preimage` tells what became of it.
+        """
+        if self._stopping or order.invoice.payment_hash in self._running:
+            raise PaymentError("the agent is stopping, or the payment is under way already")
+        task = self._start(order.invoice.payment_hash, self._perform(order, timeout))
+        return await asyncio.shield(task)
 
     async def pay_invoice(self, request: str, *, max_fee_msat: Msat) -> bytes:
         """Pay for a hint and return the preimage; idempotent, also across restarts.
@@ -250,23 +274,23 @@ class Payer:
             raise PaymentError(f"payment {payment_hash} was not begun within {timeout:.0f} s")
         return record
 
-    async def _perform(
-        self, invoice: Invoice, max_fee_msat: Msat | None, timeout: float, purpose: Purpose
-    ) -> PaymentRecord:
+    async def _perform(self, order: PaymentOrder, timeout: float) -> PaymentRecord:
         deadline = time.monotonic() + timeout
         limits = self._config().limits
+        invoice = order.invoice
         record, new = await self._store.payments.reserve(
             invoice,
-            max_fee_msat=fee_limit(limits, invoice.amount_msat, max_fee_msat),
-            purpose=purpose,
+            max_fee_msat=fee_limit(limits, invoice.amount_msat, order.max_fee_msat),
+            purpose=order.purpose,
             limits=limits,
             now=time.time(),
+            alongside=order.alongside,
         )
         if record.state is PaymentState.SETTLED:
             return record
         if not new:
             return await self._resolve(record)
-        run = _Run(record, invoice, deadline)
+        run = _Run(record, order, list(order.relays), deadline)
         reason = await self._attempts(run)
         if reason is None:
             record = await self._existing(record.payment_hash)
@@ -279,26 +303,19 @@ class Payer:
 
     async def _attempts(self, run: _Run) -> str | None:
         """Attempt after attempt until the payment has settled (None), or why it failed."""
-        query = PathQuery(
-            destination=run.invoice.destination,
-            amount_msat=run.invoice.amount_msat,
-            max_fee_msat=run.record.max_fee_msat,
-            final_cltv_delta=run.invoice.final_cltv_delta,
-            payment_addr=run.invoice.payment_addr,
-        )
         reason = "no route within the limits"
-        advised = self.advisor is None or run.record.purpose is Purpose.HINT
+        advised = self.advisor is None or run.record.purpose is not Purpose.PAYMENT
         while True:
             if self._stopping:
                 return f"the agent stopped; before: {reason}"
             if time.monotonic() >= run.deadline:
                 return f"no more time; before: {reason}"
             try:
-                candidates = await self._candidates(run, query)
+                candidates = await self._candidates(run)
                 if not advised and self.advisor is not None and candidates:
                     advised = True
                     if await self.advisor.advise(run.record.payment_hash, candidates):
-                        candidates = await self._candidates(run, query)
+                        candidates = await self._candidates(run)
             except LndError as exc:
                 return str(exc)  # nothing is in flight
             if not candidates:
@@ -306,7 +323,7 @@ class Payer:
             choice = await self._chooser.choose(candidates)
             run.tokens.append((choice.token, run.failed_attempts))
             chosen = candidates[choice.index]
-            if self.prepare is not None and run.record.purpose is not Purpose.HINT:
+            if self.prepare is not None and run.record.purpose is Purpose.PAYMENT:
                 await self.prepare(run.record.payment_hash, chosen)
             failure = await self._attempt(run, chosen, choice)
             if failure is None:
@@ -315,22 +332,32 @@ class Payer:
             if failure.startswith(_FINAL):
                 return failure
 
-    async def _candidates(self, run: _Run, query: PathQuery) -> list[Candidate]:
+    async def _candidates(self, run: _Run) -> list[Candidate]:
         await self._observer.local_channels(LOCAL_SECONDS)
         height = await self._observer.height()
-        return self._finder.find(
-            query,
-            count=self._config().routing.candidates,
-            height=height,
-            now=time.time(),
-            tried=run.tried,
-            avoided=run.avoided,
-        )
+
+        def find(query: PathQuery) -> list[Candidate]:
+            return self._finder.find(
+                query,
+                count=self._config().routing.candidates,
+                height=height,
+                now=time.time(),
+                tried=run.tried,
+                avoided=run.avoided | run.order.avoided,
+            )
+
+        order, limit = run.order, run.record.max_fee_msat
+        found = find(order.query(limit, height)) if order.direct else []
+        for relay in run.relays:
+            if not found:
+                found = relayed(order, relay, limit, height, find)
+        return found
 
     async def _attempt(self, run: _Run, chosen: Candidate, choice: Choice) -> str | None:
         """Send along one route; None if it settled, else why it did not."""
         route = chosen.route
-        run.tried.add(route.scids)
+        # Of a way that is left to a relay, only the way to it counts: edges end there.
+        run.tried.add(route.scids[: len(chosen.edges)])
         payment_hash = run.record.payment_hash
         started = time.time()
         number = await self._store.payments.begin_attempt(
@@ -381,13 +408,17 @@ class Payer:
         else:
             self._liquidity.failed(edges, failure, now)
         self._store.save_beliefs(*self._liquidity.take_changes())
+        if failure.source_index == len(edges) < len(chosen.route.hops):
+            # The relay gave it back: neither is there another way to it, nor is that its fault.
+            run.relays = [one for one in run.relays if one.key != edges[-1][0].target]
+            return f"the agent {edges[-1][0].target} found no way, or wants more"
         cause = f"{failure.code.name} at hop {failure.source_index} of {len(edges)}"
         if failure.code in FINAL_FAILURES and failure.source_index == len(edges):
             return f"{_FINAL} {cause}"
         if failure.code in POLICY_FAILURES:
             await asyncio.sleep(GOSSIP_SECONDS)
             # The same way may be right once the forwarder's true policy is known.
-            run.tried.discard(chosen.route.scids)
+            run.tried.discard(chosen.route.scids[: len(edges)])
         return cause
 
     def _end_passes(self, run: _Run, status: AttemptStatus, failure: AttemptFailure | None) -> None:
@@ -402,7 +433,7 @@ class Payer:
         payment_hash = run.record.payment_hash
         _log.warning("attempt_unknown", payment_hash=payment_hash, cause=str(error))
         open_ = isinstance(error, NodeUnavailableError | NodeTimeoutError)
-        payment = await self._known(payment_hash, time.time() if open_ else 0.0)
+        payment = await fate_of(self._client, payment_hash, time.time() if open_ else 0.0)
         if payment is not None and payment.status is PaymentStatus.SETTLED:
             await self._settled(run, chosen, payment.fee_msat, payment.preimage)
             return None
@@ -418,7 +449,7 @@ class Payer:
     async def _resolve(self, record: PaymentRecord) -> PaymentRecord:
         """Bring a payment that this process did not begin to its end; sends nothing."""
         sent_at = await self._store.payments.last_attempt_at(record.payment_hash)
-        payment = await self._known(record.payment_hash, sent_at)
+        payment = await fate_of(self._client, record.payment_hash, sent_at)
         now = time.time()
         if payment is not None and payment.status is PaymentStatus.SETTLED:
             resolved = await self._store.payments.settle(
@@ -431,26 +462,6 @@ class Payer:
             )
         self._on_outcome(resolved, 0, resolved.failed_attempts - record.failed_attempts)
         return resolved
-
-    async def _known(self, payment_hash: PaymentHash, sent_at: float) -> Payment | None:
-        """The payment in the node's ledger once nothing of it is in flight; None: never begun.
-
-        `sent_at` (Unix seconds): what may have been sent then, the ledger may not show at once.
-        """
-        delay = POLL_FIRST_SECONDS
-        while True:
-            try:
-                payment = await self._client.track_payment(payment_hash)
-            except LndError as exc:
-                _log.warning("payment_unknown", payment_hash=payment_hash, cause=str(exc))
-            else:
-                if payment is not None and payment.status is PaymentStatus.SETTLED:
-                    return payment
-                in_flight = payment is not None and payment.status is PaymentStatus.IN_FLIGHT
-                if not in_flight and time.time() > sent_at + UNKNOWN_SECONDS:
-                    return payment
-            await asyncio.sleep(delay)
-            delay = min(1.5 * delay, POLL_LONGEST_SECONDS)
 
     async def _existing(self, payment_hash: PaymentHash) -> PaymentRecord:
         record = await self._store.payments.find(payment_hash)
@@ -467,6 +478,17 @@ class Payer:
             if token:
                 self._chooser.outcome(token, end + run.failed_attempts - failed_before)
         self._on_outcome(record, len(run.tokens), run.failed_attempts)
+
+
+def _own(record: PaymentRecord) -> PaymentRecord:
+    """`record`, if it is of a payment that was asked for here.
+
+    Raises:
+        PaymentError: it was paid, or is being paid, for another.
+    """
+    if record.purpose is Purpose.FORWARD:
+        raise PaymentError(f"payment {record.payment_hash} is one that was left to this agent")
+    return record
 
 
 _FINAL = "refused:"

@@ -245,4 +245,58 @@ ALTER TABLE hints ADD COLUMN product TEXT NOT NULL DEFAULT 'liquidity';
 ALTER TABLE hint_outcomes ADD COLUMN product TEXT NOT NULL DEFAULT 'liquidity';
 """
 
-SCHEMA = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6)
+VERSION_7 = """
+-- Payments have a third purpose, which a CHECK cannot be told later: made anew around the old rows.
+-- Attempts refer to them, so that is looked at once all is in place.
+PRAGMA defer_foreign_keys = ON;
+CREATE TABLE old_payments AS SELECT * FROM payments;
+DROP TABLE payments;
+CREATE TABLE payments (
+    payment_hash TEXT PRIMARY KEY,
+    request TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    amount_msat INTEGER NOT NULL CHECK (amount_msat > 0),
+    max_fee_msat INTEGER NOT NULL CHECK (max_fee_msat >= 0),
+    purpose TEXT NOT NULL CHECK (purpose IN ('payment', 'hint', 'forward')),
+    state TEXT NOT NULL CHECK (state IN ('requested', 'in_flight', 'settled', 'failed')),
+    fee_msat INTEGER NOT NULL DEFAULT 0,
+    preimage BLOB NOT NULL DEFAULT x'',
+    reason TEXT NOT NULL DEFAULT '',
+    requested_at REAL NOT NULL,
+    resolved_at REAL
+) STRICT;
+INSERT INTO payments SELECT * FROM old_payments;
+DROP TABLE old_payments;
+CREATE INDEX payments_by_state ON payments (state) WHERE state IN ('requested', 'in_flight');
+
+-- HTLCs whose way was left to this agent, and that it took on. `settling`: the preimage is handed
+-- to the node; `lost`: paid onward, and the HTLC is gone.
+CREATE TABLE delegations (
+    incoming_channel TEXT NOT NULL,
+    incoming_htlc INTEGER NOT NULL,
+    payment_hash TEXT NOT NULL REFERENCES payments,
+    incoming_msat INTEGER NOT NULL,
+    incoming_expiry INTEGER NOT NULL,
+    quoted INTEGER NOT NULL CHECK (quoted IN (0, 1)),
+    state TEXT NOT NULL CHECK (state IN ('accepted', 'settling', 'settled', 'failed', 'lost')),
+    at REAL NOT NULL,
+    resolved_at REAL,
+    PRIMARY KEY (incoming_channel, incoming_htlc)
+) STRICT, WITHOUT ROWID;
+-- Nothing is paid onward for two HTLCs of one hash.
+CREATE UNIQUE INDEX delegations_by_hash ON delegations (payment_hash) WHERE state != 'failed';
+
+-- Those that it did not take on; `error` names the `DelegationRefusal`.
+CREATE TABLE delegation_refusals (
+    id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    incoming_channel TEXT NOT NULL,
+    incoming_htlc INTEGER NOT NULL,
+    payment_hash TEXT NOT NULL,
+    incoming_msat INTEGER NOT NULL,
+    error TEXT NOT NULL,
+    reason TEXT NOT NULL
+) STRICT;
+"""
+
+SCHEMA = (VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7)

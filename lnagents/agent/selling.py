@@ -18,6 +18,7 @@ from lnagents.market import (
     SellerSettings,
     standard_issuers,
 )
+from lnagents.market.forwarding import ForwardDesk
 from lnagents.model.units import NodeKey
 
 
@@ -29,6 +30,7 @@ def make_seller(
     prices: PriceBook,
     promises: FeePromises,
     passes: PassDesk | None,
+    forwards: ForwardDesk | None = None,
 ) -> DocumentSeller:
     """The seller that the configuration asks for."""
     settings = SellerSettings(
@@ -44,6 +46,7 @@ def make_seller(
         prices,
         [issuer for issuer in issuers if issuer.product in prices.products],
         settings,
+        forwards=forwards,
     )
 
 

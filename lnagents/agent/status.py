@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from lnagents.agent.actor import LearnerStats
+from lnagents.agent.delegation_ledger import DelegationTotals
 from lnagents.agent.forwarder import ForwarderStatus
 from lnagents.agent.ledger import PaymentState
 from lnagents.model.units import Msat, NodeKey, PaymentHash, Ppm, ShortChannelId
@@ -26,7 +27,7 @@ class PaymentReport:
     attempts: int
     failed_attempts: int
     purpose: str
-    """`payment` or `hint`."""
+    """`payment`, `hint`, or `forward` for one that was left to this agent."""
     requested_at: float
     """Unix seconds, as the one below."""
     resolved_at: float | None
@@ -86,6 +87,8 @@ class AgentStatus:
     """Handled by this process."""
     forwarding: ForwarderStatus = field(default_factory=ForwarderStatus)
     """What this process decided on what its node was asked to forward."""
+    delegation: DelegationTotals = field(default_factory=DelegationTotals)
+    """What came of payments whose way was left to this agent."""
 
 
 @dataclass(frozen=True, slots=True)

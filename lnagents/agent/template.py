@@ -82,6 +82,14 @@ seed = 0
 # [forwarding]
 # reserved_share = 0.1
 
+# Find the rest of a way for others, who pay by the HTLC itself. The node has to be started with
+# requireinterceptor=true: it then forwards nothing while no agent runs, and gives nothing back that
+# an agent has paid for.
+# [forwarding.delegation]
+# base_fee_msat = 1_000
+# fee_rate_ppm = 500
+# max_amount_msat = 50_000_000
+
 # Prometheus.
 # [metrics]
 # listen = "127.0.0.1:9735"

@@ -37,6 +37,7 @@ from lnagents.market import (
     open_document,
     running_seller,
 )
+from lnagents.market.forwarding import ForwardDesk
 from lnagents.market.paths import MAX_SECONDS, parse_path
 from lnagents.model.errors import (
     InvalidRequestError,
@@ -70,10 +71,14 @@ class Trader:
         rounds: Rounds,
         promises: FeePromises,
         passes: PassDesk | None,
+        forwards: ForwardDesk | None,
         totals: Totals,
         config: Callable[[], AgentConfig],
     ) -> None:
-        """`key` is the own node's, `passes` admits holders, `totals` are counted on."""
+        """`key` is the own node's, `passes` admits holders, `forwards` finds ways for others.
+
+        `totals` are counted on.
+        """
         self._client = client
         self._key = key
         self._store = store
@@ -84,6 +89,7 @@ class Trader:
         self._rounds = rounds
         self._promises = promises
         self._passes = passes
+        self._forwards = forwards
         self._totals = totals
         self._config = config
         self._scores = Scores(store.database)
@@ -253,6 +259,7 @@ class Trader:
             prices.book,
             self._promises,
             self._passes,
+            self._forwards,
         )
         await services.enter_async_context(
             running_seller(

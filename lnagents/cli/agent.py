@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from enum import Enum
@@ -17,6 +18,7 @@ from lnagents.model.units import format_msat, format_short_channel_id
 
 if TYPE_CHECKING:
     from lnagents.agent import AgentControl, AgentStatus, PaymentReport
+    from lnagents.agent.delegation_ledger import DelegationTotals
     from lnagents.agent.forwarder import ForwarderStatus
 
 Result = TypeVar("Result")
@@ -81,12 +83,24 @@ def pay(
         int | None, typer.Option(min=0, help="At most this fee; can only lower the limits.")
     ] = None,
     timeout: Annotated[float, typer.Option(min=1.0, help="Seconds.")] = 60.0,
+    delegate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Leave the rest of the way to the agent of this node, for the fee that it quotes,"
+            " or, if it is none of market.buy.sellers, for --max-fee-msat.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Pay an invoice through the agent. Asking again never pays twice."""
+    if delegate is not None and not re.fullmatch("0[23][0-9a-f]{64}", delegate):
+        raise InputError("--delegate", f"{delegate!r} is not a node's key")
 
     async def ask(agent: AgentControl) -> PaymentReport:
-        return await agent.pay(invoice, max_fee_msat=max_fee_msat, timeout=timeout)
+        return await agent.pay(
+            invoice, max_fee_msat=max_fee_msat, timeout=timeout, delegate=delegate
+        )
 
     report = _ask(config, data_directory, ask)
     if json:
@@ -313,6 +327,12 @@ def _forwarding_line(forwarding: ForwarderStatus) -> str:
     )
 
 
+def _delegation_line(totals: DelegationTotals) -> str:
+    line = f"{totals.settled} ways found for {format_msat(totals.earned_msat)}, {totals.failed} not"
+    lost = f"; {totals.lost} LOST, {format_msat(totals.lost_msat)}"
+    return line + (lost if totals.lost else "")
+
+
 def _show_status(status: AgentStatus) -> None:
     from rich.table import Table
 
@@ -337,6 +357,7 @@ def _show_status(status: AgentStatus) -> None:
             f"{status.hints_sold} sold for {format_msat(status.hint_income_msat)}",
         ),
         ("forwarding", _forwarding_line(status.forwarding)),
+        ("left to it", _delegation_line(status.delegation)),
         (
             "last reward",
             "none yet" if status.last_reward is None else f"{status.last_reward:,.0f} msat",

@@ -107,9 +107,57 @@ def list_offers(url: UrlArgument, key: KeyArgument, json: JsonOption = False) ->
         f" quoted prices for {catalogue.quote_seconds:g} s.",
         highlight=False,
     )
+    if (terms := catalogue.forwarding) is not None:
+        console.print(
+            f"Finds the rest of a way for {format_msat(terms.base_fee_msat)} and"
+            f" {terms.fee_rate_ppm} ppm beyond what it costs, up to"
+            f" {format_msat(terms.max_amount_msat)} and {terms.max_hops} channels.",
+            highlight=False,
+        )
     if any(offer.product == Product.PASS.value for offer in catalogue.offers):
         unit = f"{format_msat(PASS_UNIT_MSAT)} and each {PASS_UNIT_SECONDS} s"
         console.print(f"A pass costs its price for each {unit} begun.", highlight=False)
+
+
+@app.command("forward")
+def forward_quote(
+    url: UrlArgument,
+    key: KeyArgument,
+    destination: Annotated[str, typer.Argument(metavar="DESTINATION", help="A node's key.")],
+    amount_msat: Annotated[int, typer.Argument(metavar="AMOUNT_MSAT", help="What arrives there.")],
+    final_cltv_delta: Annotated[
+        int, typer.Option(help="Blocks that the destination's invoice asks for.")
+    ] = 80,
+    json: JsonOption = False,
+) -> None:
+    """What an agent asks for to find the rest of a way; see `lnagents agent pay --delegate`. Free.
+
+    It is paid by the payment itself, and only if that arrives.
+    """
+    from lnagents.market import Browser
+    from lnagents.market.documents import ForwardQuote
+    from lnagents.market.forwarding import ForwardRequest, parse_forward_path
+
+    seller = _seller(url, key)
+    try:
+        request = parse_forward_path(
+            ForwardRequest(destination, amount_msat, final_cltv_delta).path()
+        )
+    except NotForSaleError as exc:
+        raise InputError("DESTINATION, AMOUNT_MSAT", str(exc)) from exc
+
+    async def work() -> ForwardQuote:
+        async with Browser() as browser:
+            return await browser.forward_quote(seller, request)
+
+    made = run(work())
+    if json:
+        print_json(asdict(made) | {"seal": made.seal.hex()})
+        return
+    console.print(
+        f"{format_msat(made.fee_msat)} for another {made.expires_at - time.time():.0f} s",
+        highlight=False,
+    )
 
 
 @app.command()

@@ -73,6 +73,10 @@ class FlowAccount:
     def on_returned(self, payment_hash: PaymentHash, outgoing_scid: ShortChannelId) -> None:
         """The payment that `on_delegated` announced left over that channel and did not arrive."""
         self._flow(outgoing_scid).failed_forwards += 1
+        self.forget_delegated(payment_hash)
+
+    def forget_delegated(self, payment_hash: PaymentHash) -> None:
+        """The payment that `on_delegated` announced is not made."""
         self._delegated.pop(payment_hash, None)
 
     def on_event(self, event: HtlcEvent) -> EndedForward | None:

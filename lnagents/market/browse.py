@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 import httpx
 
 from lnagents.market.catalogue import Catalogue, Quote, parse_catalogue, parse_quote
+from lnagents.market.documents import ForwardQuote
+from lnagents.market.forwarding import ForwardRequest, check_forward_quote
 from lnagents.market.paths import CATALOGUE_PATH, QUOTES_PREFIX, Request, parse_quoted
 from lnagents.market.records import Seller
 from lnagents.market.transport import BoundedTransport, cause_of, refusal_of
@@ -67,6 +70,16 @@ class Browser:
         if mark is None or (mark.price_sat, mark.expires_at) != (quote.price_sat, quote.expires_at):
             raise MarketError(f"{seller.url} made a quote that contradicts itself")
         return quote
+
+    async def forward_quote(self, seller: Seller, request: ForwardRequest) -> ForwardQuote:
+        """For which fee `seller` finds the rest of a way.
+
+        Raises:
+            NotForSaleError: it finds none.
+            MarketError: it does not answer, or with what is no quote of its own for this.
+        """
+        data = await self._ask(seller, request.path(), "quote")
+        return check_forward_quote(data, forwarder=seller.key, request=request, clock=time.time)
 
     async def _ask(self, seller: Seller, path: str, what: str) -> bytes:
         try:

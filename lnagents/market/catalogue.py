@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lnagents.market.forwarding import Terms
 from lnagents.market.paths import Product, Request
 from lnagents.model.errors import MarketError
 from lnagents.model.units import (
@@ -47,6 +48,8 @@ class Catalogue(BaseModel):
     quote_seconds: Annotated[float, Field(ge=0)] = 0
     """How long a quoted price holds; 0: this seller makes no quotes."""
     offers: tuple[Offer, ...]
+    forwarding: Terms | None = None
+    """For whom this node finds the rest of a way; None: for nobody."""
 
     def price_of(self, request: Request) -> Msat | None:
         """What the answer to `request` costs now, in msat; None: not offered."""

@@ -23,13 +23,13 @@ class Seals:
         self._signer = signer
         self._secret = b""
 
-    async def mark(self, path: str, price_sat: int, expires_at: int) -> QuoteMark:
+    async def mark(self, path: str, price: int, expires_at: int) -> QuoteMark:
         """What makes the price of `path` hold until `expires_at` (Unix seconds).
 
         Raises:
             LndError: the node did not sign.
         """
-        return QuoteMark(price_sat, expires_at, await self._seal(path, price_sat, expires_at))
+        return QuoteMark(price, expires_at, await self._seal(path, price, expires_at))
 
     async def is_own(self, path: str, mark: QuoteMark) -> bool:
         """Whether this seller made `mark` for `path`; it may have expired.
@@ -40,10 +40,10 @@ class Seals:
         seal = await self._seal(path, mark.price_sat, mark.expires_at)
         return hmac.compare_digest(seal, mark.seal)
 
-    async def _seal(self, path: str, price_sat: int, expires_at: int) -> str:
+    async def _seal(self, path: str, price: int, expires_at: int) -> str:
         if not self._secret:
             # LND's signatures are deterministic (RFC 6979).
             signature = await self._signer.sign_message(_SECRET_OF)
             self._secret = hashlib.sha256(signature.encode()).digest()
-        text = f"{path}\n{price_sat}\n{expires_at}".encode()
+        text = f"{path}\n{price}\n{expires_at}".encode()
         return hmac.new(self._secret, text, hashlib.sha256).hexdigest()[:_SEAL_CHARACTERS]

@@ -18,6 +18,7 @@ from lnagents.lnd import InvoiceState, InvoiceStatus
 from lnagents.market.allowance import Allowance
 from lnagents.market.catalogue import Catalogue, Offer, Quote
 from lnagents.market.documents import sign_document
+from lnagents.market.forwarding import ForwardDesk, parse_forward_path
 from lnagents.market.issuers import (
     CommitmentIssuer,
     FeeKeeper,
@@ -112,15 +113,20 @@ class DocumentSeller:
         issuers: Sequence[Issuer],
         settings: SellerSettings | None = None,
         *,
+        forwards: ForwardDesk | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """What has a price and an issuer is sold; `standard_issuers` makes those there are."""
+        """What has a price and an issuer is sold; `standard_issuers` makes those there are.
+
+        `forwards` finds ways for others.
+        """
         self._node = node
         self._key = key
         self._sales = sales
         self._prices = prices
         self._issuers = {issuer.product: issuer for issuer in issuers}
         self._settings = settings or SellerSettings()
+        self._forwards = forwards
         self._clock = clock
         self._seals = Seals(node)
         self._allowance = Allowance(
@@ -147,6 +153,7 @@ class DocumentSeller:
             offers=tuple(
                 offer for product in self._issuers for offer in self._offers(product, channels)
             ),
+            forwarding=None if self._forwards is None else self._forwards.terms,
         )
 
     def _offers(
@@ -180,6 +187,19 @@ class DocumentSeller:
         expires_at = int(self._clock()) + self._settings.quote_seconds
         mark = await self._seals.mark(plain, price, expires_at)
         return Quote(path=quoted_path(plain, mark), price_sat=price, expires_at=expires_at)
+
+    async def forward_quote(self, path: str) -> bytes:
+        """What finding the rest of a way costs, signed.
+
+        Raises:
+            NotForSaleError: this node does not do that, or knows no way.
+            SellerBusyError: too many have asked.
+            LndError: the node did not answer.
+        """
+        request = parse_forward_path(path)
+        if self._forwards is None:
+            raise NotForSaleError("this node finds no ways for others")
+        return await self._forwards.quote(request)
 
     async def price_sat(self, path: str) -> int:
         """What `path` costs now, at least 1 satoshi: as quoted if it carries a quote.

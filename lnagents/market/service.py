@@ -23,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lnagents.market.forwarding import FORWARD_QUOTES_PREFIX
 from lnagents.market.l402 import parse_authorization
 from lnagents.market.paths import (
     CATALOGUE_PATH,
@@ -37,6 +38,7 @@ from lnagents.model.errors import (
     MarketError,
     NotForSaleError,
     PortInUseError,
+    SellerBusyError,
     StoreError,
     TokenError,
 )
@@ -52,6 +54,7 @@ _log = structlog.get_logger()
 _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (NotForSaleError, 404, "not_for_sale"),
     (TokenError, 403, "token"),
+    (SellerBusyError, 503, "unavailable"),
     (LndError, 503, "unavailable"),
     (StoreError, 503, "unavailable"),
     (TimeoutError, 503, "unavailable"),
@@ -76,6 +79,13 @@ def create_app(seller: DocumentSeller) -> Starlette:
             headers={"cache-control": "private, no-store"},
         )
 
+    async def forward_quote(request: Request) -> Response:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            signed = await seller.forward_quote(request.url.path)
+        return Response(
+            signed, media_type=DOCUMENT_TYPE, headers={"cache-control": "private, no-store"}
+        )
+
     async def document(request: Request) -> Response:
         async with asyncio.timeout(ANSWER_SECONDS):
             token = parse_authorization(request.headers.getlist("authorization"))
@@ -87,6 +97,7 @@ def create_app(seller: DocumentSeller) -> Starlette:
     return Starlette(
         routes=[
             Route(CATALOGUE_PATH, catalogue, methods=["GET"]),
+            Route(FORWARD_QUOTES_PREFIX + "{scope:path}", forward_quote, methods=["GET"]),
             Route(QUOTES_PREFIX + "{scope:path}", quote, methods=["GET"]),
             *(
                 Route(prefix + "{scope:path}", document, methods=["GET"])

@@ -1,4 +1,4 @@
-"""What nodes state and sell: four documents in one signed envelope, which anybody can verify.
+"""What nodes state and sell: five documents in one signed envelope, which anybody can verify.
 
 `codec` has what all documents share, and their one strict codec; each product has a module:
 `hint` (can an amount pass?), `commitment` (what a fee will not exceed), `route` (how to get there,
@@ -18,6 +18,7 @@ from lnagents.market.documents.envelope import (
     sign_document,
     verify_document,
 )
+from lnagents.market.documents.forward import ForwardQuote
 from lnagents.market.documents.hint import LiquidityHint
 from lnagents.market.documents.route import QuotedHop, RouteQuote
 
@@ -26,6 +27,7 @@ __all__ = [
     "MAX_DOCUMENT_BYTES",
     "Document",
     "FeeCommitment",
+    "ForwardQuote",
     "LiquidityHint",
     "MessageSigner",
     "PriorityPass",

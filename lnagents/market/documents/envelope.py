@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from lnagents.market.documents.admission import PRIORITY_PASS
 from lnagents.market.documents.codec import CLOCK_SKEW_SECONDS, Codec, Document, MessageSigner
 from lnagents.market.documents.commitment import FEE_COMMITMENT
+from lnagents.market.documents.forward import FORWARD_QUOTE
 from lnagents.market.documents.hint import LIQUIDITY_HINT
 from lnagents.market.documents.route import ROUTE_QUOTE
 from lnagents.market.documents.signature import signed_by
@@ -20,7 +21,13 @@ from lnagents.model.units import NodeKey
 MAX_DOCUMENT_BYTES = 4_096
 """A signed hint has about 310, a route of 20 hops about 1,400."""
 
-_CODECS: tuple[Codec[Any, Any], ...] = (LIQUIDITY_HINT, FEE_COMMITMENT, ROUTE_QUOTE, PRIORITY_PASS)
+_CODECS: tuple[Codec[Any, Any], ...] = (
+    LIQUIDITY_HINT,
+    FEE_COMMITMENT,
+    ROUTE_QUOTE,
+    PRIORITY_PASS,
+    FORWARD_QUOTE,
+)
 _BY_KIND = {codec.kind: codec for codec in _CODECS}
 _BY_TYPE = {codec.document: codec for codec in _CODECS}
 

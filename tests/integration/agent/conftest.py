@@ -36,6 +36,8 @@ class AgentProcess:
         self.store = directory / "agent.sqlite"
         self._endpoint = endpoint
         self._process: asyncio.subprocess.Process | None = None
+        self.command: tuple[str, ...] | None = None
+        """Given the file, run instead of the daemon itself."""
         self.control = AgentControl(directory)
         directory.mkdir(parents=True)
         self.configure(sections)
@@ -92,12 +94,11 @@ class AgentProcess:
 
     async def launch(self, *options: str) -> None:
         """Start only."""
+        run = (sys.executable, "-m", "lnagents", "agent", "run", "--config")
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "lnagents", "agent", "run",
-                "--config", str(self.config), *options,
-                stdout=log, stderr=log,
-            )  # fmt: skip
+                *(self.command or run), str(self.config), *options, stdout=log, stderr=log
+            )
 
     async def wait(self) -> int:
         """Wait for its end; gives the exit code."""

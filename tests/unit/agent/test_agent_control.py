@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from lnagents.agent.actor import LearnerStats
 from lnagents.agent.control import AgentControl, Outcomes, serve_control, socket_path
+from lnagents.agent.delegation_ledger import DelegationTotals
 from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.limits import Purpose
 from lnagents.agent.metrics import StatusCollector
@@ -56,6 +57,7 @@ STATUS = AgentStatus(
     last_reward=-1.5,
     learner=LearnerStats(1, 2, 0.25, 0.5, 0.75),
     htlc_events=14,
+    delegation=DelegationTotals(15, 16, 17, 18, 19),
 )
 RECORD = PaymentRecord(
     payment_hash="cd" * 32,
@@ -82,8 +84,15 @@ class ScriptedDaemon:
         self.error: LnagentsError | None = None
         self.asked: list[object] = []
 
-    async def pay(self, request: str, *, max_fee_msat: int | None, timeout: float) -> PaymentRecord:
-        self.asked.append((request, max_fee_msat, timeout))
+    async def pay(
+        self,
+        request: str,
+        *,
+        max_fee_msat: int | None,
+        timeout: float,
+        delegate: str | None = None,
+    ) -> PaymentRecord:
+        self.asked.append((request, max_fee_msat, timeout, delegate))
         if self.error is not None:
             raise self.error
         return RECORD
@@ -160,10 +169,15 @@ async def test_everything_arrives_as_it_was_said(tmp_path: Path) -> None:
         assert report.settled
         assert (report.payment_hash, report.fee_msat) == (RECORD.payment_hash, 3)
         assert (report.attempts, report.failed_attempts, report.purpose) == (2, 1, "hint")
-        await control.pay("lnbc2", timeout=6.0)
+        await control.pay("lnbc2", timeout=6.0, delegate=KEY)
         await control.pause()
         await control.resume()
-        assert daemon.asked == [("lnbc1", 0, 5.0), ("lnbc2", None, 6.0), "pause", "resume"]
+        assert daemon.asked == [
+            ("lnbc1", 0, 5.0, None),
+            ("lnbc2", None, 6.0, KEY),
+            "pause",
+            "resume",
+        ]
         assert await control.checkpoint() == CheckpointReport(7, 123)
         assert await control.step() == 8
 

@@ -15,7 +15,7 @@ from lnagents.agent.config import FeesSection, LimitsSection
 from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.limits import FeeRequest, Purpose, clamp, fee_limit, judge_fees
 from lnagents.agent.store import Store
-from lnagents.model.errors import LimitExceededError
+from lnagents.model.errors import LimitExceededError, PaymentError
 from lnagents.model.graph import ChannelPolicy
 from lnagents.model.payment import Hop, Invoice, Route
 from lnagents.model.view import ChannelDecision
@@ -99,7 +99,12 @@ async def test_no_sequence_of_payments_exceeds_a_budget(
             spent.append((now, amount + fee, purpose))
             if end in ("settle", "again"):
                 await book.settle(record.payment_hash, fee_msat=fee, preimage=b"p", now=now)
-            if end == "again":
+            if end == "again" and purpose is Purpose.FORWARD:
+                with pytest.raises(PaymentError):
+                    await book.reserve(
+                        invoice, max_fee_msat=fee, purpose=purpose, limits=limits, now=now
+                    )
+            elif end == "again":
                 again, new = await book.reserve(
                     invoice, max_fee_msat=fee, purpose=purpose, limits=limits, now=now
                 )

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from lnagents.agent import payments
+from lnagents.agent import fates, payments
 from lnagents.agent.actor import FixedActor
 from lnagents.agent.candidates import RouteFinder
 from lnagents.agent.config import AgentConfig, parse_config
@@ -20,9 +20,11 @@ from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.limits import Purpose
 from lnagents.agent.liquidity import Liquidity
 from lnagents.agent.observer import Observer
+from lnagents.agent.orders import PaymentOrder, Relay
 from lnagents.agent.payments import Payer
 from lnagents.agent.store import Store
 from lnagents.agent.template import render_template
+from lnagents.model.delegation import NOWHERE
 from lnagents.model.errors import (
     AlreadyExistsError,
     LndError,
@@ -172,7 +174,9 @@ async def _payer(
 
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("UNKNOWN_SECONDS", "POLL_FIRST_SECONDS", "POLL_LONGEST_SECONDS", "MARGIN_SECONDS"):
+    for name in ("UNKNOWN_SECONDS", "POLL_FIRST_SECONDS", "POLL_LONGEST_SECONDS"):
+        monkeypatch.setattr(fates, name, 0.001)
+    for name in ("POLL_LONGEST_SECONDS", "MARGIN_SECONDS"):
         monkeypatch.setattr(payments, name, 0.001)
 
 
@@ -301,3 +305,63 @@ async def test_dry_run_pays_nothing(tmp_path: Path) -> None:
         with pytest.raises(PaymentError, match="dry-run"):
             await payer.pay(REQUEST)
         assert node.sent == []
+
+
+def _left_to(relays: tuple[Relay, ...], **changes: Any) -> PaymentOrder:
+    invoice = Invoice("", HASH, END, AMOUNT, 0.0, 80, b"s" * 32)
+    order = PaymentOrder(invoice=invoice, purpose=Purpose.FORWARD, passed=(OWN,), relays=relays)
+    return replace(order, **changes)
+
+
+async def test_a_way_is_left_to_an_agent_that_may_give_it_back(tmp_path: Path) -> None:
+    node = ScriptedNode([_failed(FailureCode.TEMPORARY_CHANNEL_FAILURE, 1)])
+    async with _payer(tmp_path, node) as (payer, _):
+        record = await payer.pay(REQUEST, relay=Relay(TOP, 5_000, 300))
+        assert record.state is PaymentState.FAILED
+        assert "found no way, or wants more" in record.reason
+        # It is not asked again, by whatever way.
+        (sent,) = node.sent
+        assert sent.scids == (1, NOWHERE)
+        assert sent.fee_msat == 5_000
+        # Nor is it held against its channels: it was the agent that refused.
+        again = await payer.pay(REQUEST)
+        assert again.attempts == 3
+        assert node.sent[1].scids == (1, 2)
+
+
+async def test_another_agent_is_asked_when_one_gives_it_back(tmp_path: Path) -> None:
+    node = ScriptedNode([_failed(FailureCode.TEMPORARY_CHANNEL_FAILURE, 1), _settled])
+    async with _payer(tmp_path, node) as (payer, _):
+        order = _left_to((Relay(TOP), Relay(LOW)), direct=False, max_fee_msat=9_000)
+        record = await payer.forward(order, timeout=5.0)
+        assert record.state is PaymentState.SETTLED
+        assert [route.scids for route in node.sent] == [(1, NOWHERE), (3, NOWHERE)]
+        assert [route.fee_msat for route in node.sent] == [9_000, 9_000]
+
+
+async def test_what_is_known_is_not_paid_for_another(tmp_path: Path) -> None:
+    node = ScriptedNode([_settled])
+    async with _payer(tmp_path, node) as (payer, _):
+        assert (await payer.forward(_left_to(()), timeout=5.0)).purpose is Purpose.FORWARD
+        with pytest.raises(PaymentError, match="is known here"):
+            await payer.forward(_left_to(()), timeout=5.0)
+        # Nor is it passed off as paid by whoever has the invoice.
+        with pytest.raises(PaymentError, match="left to this agent"):
+            await payer.pay(REQUEST)
+        assert len(node.sent) == 1
+
+
+async def test_a_forward_keeps_to_its_limits(tmp_path: Path) -> None:
+    node = ScriptedNode([_settled])
+    async with _payer(tmp_path, node) as (payer, _):
+        for changes in (
+            {"hop_limit": 1},
+            {"excluded": frozenset({TOP, LOW})},
+            {"avoided": frozenset({1, 3})},
+            {"latest_expiry": 100 + 80},
+        ):
+            record = await payer.forward(_left_to((), **changes), timeout=5.0)
+            assert record.state is PaymentState.FAILED, changes
+        record = await payer.forward(_left_to((), excluded=frozenset({TOP})), timeout=5.0)
+        assert record.state is PaymentState.SETTLED
+        assert [route.scids for route in node.sent] == [(3, 4)]

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from lnagents.agent.database import Database
+from lnagents.agent.schema import SCHEMA
 from lnagents.agent.store import DecisionRecord, HintRecord, LiquidityRecord, Store
 from lnagents.market.records import Purchase, PurchaseState, Sale, Seller
 from lnagents.model.errors import StoreError
@@ -168,3 +169,31 @@ async def test_of_two_sales_for_one_payment_the_first_counts(store: Store) -> No
     assert await store.sales.find_sale("hash") == first
     assert await store.sales.find_sale("other") is None
     assert told == [first]
+
+
+async def test_payments_of_before_delegation_are_kept(tmp_path: Path) -> None:
+    """Their table is made anew, though attempts refer to it."""
+    path = tmp_path / "agent.sqlite"
+    old = sqlite3.connect(path)
+    old.executescript("".join(SCHEMA[:6]) + "PRAGMA user_version = 6;")
+    old.execute(
+        "INSERT INTO payments VALUES ('ab', 'lnbc1', 'cd', 1, 2, 'hint', 'settled', 1, x'01', '',"
+        " 1.0, 2.0)"
+    )
+    old.execute(
+        "INSERT INTO attempts VALUES (7, 'ab', '{}', 1, 0.5, '', 'settled', NULL, NULL, 1.0, 2.0)"
+    )
+    old.commit()
+    old.close()
+    store = await Store.open(path)
+    await store.close()
+    new = sqlite3.connect(path)
+    rows = new.execute("SELECT * FROM payments JOIN attempts USING (payment_hash)").fetchall()
+    assert [row[0] for row in rows] == ["ab"]
+    new.execute("UPDATE payments SET purpose = 'forward'")
+    assert new.execute("PRAGMA foreign_key_check").fetchall() == []
+    new.commit()
+    new.execute("PRAGMA foreign_keys = ON")
+    with pytest.raises(sqlite3.IntegrityError):
+        new.execute("DELETE FROM payments")
+    new.close()
