@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,3 +166,37 @@ async def test_killed_after_it_paid_it_collects_and_pays_nothing_again(
     assert buyer.query("SELECT nonce, state FROM purchases") == [(answer["nonce"], "delivered")]
     assert _settled(buyer) == 1
     assert (await seller.control.status()).hints_sold == 1
+
+
+async def test_a_fee_above_a_bought_promise_is_noticed_by_gossip(
+    testbed: Testbed, make_agent: MakeAgent
+) -> None:
+    await start_seller(testbed, make_agent)
+    buyer = make_agent(BUYER)
+    await buyer.start()
+    seller = testbed.client(SELLER)
+    channel = (await seller.channels())[0]
+    where = (testbed.sellers[SELLER].url, testbed.nodes[SELLER].key)
+    name = format_short_channel_id(channel.scid)
+    answer = await _bought(buyer, *where, "commitment", name, "600")
+    before = (await seller.channel(channel.scid)).edge_from(where[1]).policy
+    assert before is not None
+    assert answer["document"]["fee_rate_ppm"] == before.fee_rate_ppm
+    # Its agent would keep the promise; its operator raises the fee by hand.
+    await asyncio.sleep(2.0)  # gossip counts whole seconds
+    dearer = replace(before, fee_rate_ppm=before.fee_rate_ppm + 100)
+    await seller.set_policy(channel.channel_point, dearer)
+    try:
+        async with asyncio.timeout(30.0):
+            while not buyer.query("SELECT * FROM broken_promises"):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        found = buyer.query("SELECT reason FROM broken_promises")
+        assert f"{dearer.fee_rate_ppm} ppm" in found[0][0]
+    finally:
+        await asyncio.sleep(1.1)
+        await seller.set_policy(channel.channel_point, before)
+    code, out, _ = await run_market("score", "-c", str(buyer.config), "--json")
+    assert code == 0
+    [score] = json.loads(out)["sellers"]
+    assert (score["product"], score["broken_promises"]) == ("commitment", 1)
+    assert (score["skill"], score["helps"]) == (0.0, False)

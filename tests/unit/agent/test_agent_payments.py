@@ -14,7 +14,7 @@ import pytest
 
 from lnagents.agent import fates, payments
 from lnagents.agent.actor import FixedActor
-from lnagents.agent.candidates import RouteFinder
+from lnagents.agent.candidates import Candidate, RouteFinder
 from lnagents.agent.config import AgentConfig, parse_config
 from lnagents.agent.ledger import PaymentRecord, PaymentState
 from lnagents.agent.limits import Purpose
@@ -191,6 +191,41 @@ async def test_the_next_route_is_tried_when_one_fails(tmp_path: Path) -> None:
         assert ended == [record]
         assert await payer.pay(REQUEST) == record
         assert len(node.sent) == 2
+
+
+async def test_what_pays_for_information_goes_the_own_way_and_buys_none_for_itself(
+    tmp_path: Path,
+) -> None:
+    asked: list[str] = []
+
+    class Eager:
+        """Would buy before anything."""
+
+        async def advise(self, payment_hash: str, candidates: list[Candidate]) -> bool:
+            asked.append("advice")
+            return True
+
+    async def prepare(payment_hash: str, chosen: Candidate) -> None:
+        asked.append("pass")
+
+    class Cheap(ScriptedNode):
+        """Invoices are for the price of a document."""
+
+        async def decode_invoice(self, request: str) -> Invoice:
+            return replace(await super().decode_invoice(request), amount_msat=3_000)
+
+    node = Cheap([_failed(FailureCode.TEMPORARY_CHANNEL_FAILURE, 1), _settled])
+    async with _payer(tmp_path, node) as (payer, _):
+        payer.advisor, payer.prepare = Eager(), prepare
+        assert await payer.pay_invoice(REQUEST, max_fee_msat=1_000_000)
+        # The chooser's routes, in the order of expected cost; none of LND's own.
+        assert [route.scids for route in node.sent] == [(1, 2), (3, 4)]
+        assert asked == []
+    (tmp_path / "other").mkdir()
+    async with _payer(tmp_path / "other", ScriptedNode([_settled])) as (payer, _):
+        payer.advisor, payer.prepare = Eager(), prepare
+        assert (await payer.pay(REQUEST)).state is PaymentState.SETTLED
+        assert asked == ["advice", "pass"]
 
 
 @pytest.mark.parametrize("error", [NodeTimeoutError("late"), NodeUnavailableError("gone")])
