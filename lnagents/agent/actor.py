@@ -30,13 +30,15 @@ from lnagents.env import (
     encode,
     encode_routes,
 )
+from lnagents.env.features import NATS_PER_COUNT, NATS_PER_RATE
+from lnagents.env.fees import NATS_PER_LEVEL
 from lnagents.env.heuristics import Heuristic, make_heuristic
 from lnagents.model.errors import ConfigError
 from lnagents.model.units import format_msat
 from lnagents.model.view import NodeDecision, NodeView
 
 if TYPE_CHECKING:
-    from lnagents.learn import OnlineLearner, UpdateReport
+    from lnagents.learn import OnlineLearner, PriceColumns, UpdateReport
 
 Result = TypeVar("Result")
 
@@ -250,7 +252,7 @@ class LearningActor:
             max_deviation=config.initial_deviation,
         )
         learner = OnlineLearner(config, section.seed)
-        learner.adopt(team, section.agent)
+        learner.adopt(team, section.agent, demand_columns() if section.method == "demand" else None)
         self._learner = learner
 
     def _ready(self) -> OnlineLearner:
@@ -295,6 +297,25 @@ class LearningActor:
                 report.entropy,
                 report.value_loss,
             )
+
+
+def demand_columns() -> PriceColumns:
+    """Where an observation says what a channel costs, and how often it was used."""
+    from lnagents.learn import PriceColumns
+
+    return PriceColumns(
+        price="fee_rate",
+        found="found_fee_rate",
+        others="competing_fee_rate",
+        others_known="competing_known",
+        stock="local_share",
+        open="active",
+        sold="forwards",
+        action="fee_rate",
+        nats_per_price=NATS_PER_RATE,
+        nats_per_sold=NATS_PER_COUNT,
+        nats_per_action=NATS_PER_LEVEL,
+    )
 
 
 async def make_actor(section: ActorSection, attempt_cost: AttemptCost, source: str) -> Actor:

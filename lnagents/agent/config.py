@@ -144,6 +144,10 @@ class ActorSection(StrictModel):
     and need no torch."""
     learn: bool = True
     """False: decide as the checkpoint says, without exploring or training."""
+    method: Literal["demand", "ppo"] = "demand"
+    """How `trained` goes on learning: `demand` learns what fees do to the number of forwards and
+    moves the team's fees towards what earns most, `ppo` changes the team's actor by what each round
+    brought."""
     seed: NonNegative = 0
     checkpoint: Path | None = None
     """A file to start from when the own store has no checkpoint yet: of an agent for `ppo`, of a

@@ -145,12 +145,21 @@ def live(
         str | None,
         typer.Option(
             help="`competitor` or `drain`: what happens in the middle; then only the team is run,"
-            " frozen and learning on."
+            " frozen, and with one of it learning on."
         ),
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Two seeds of twelve rounds: under 30 minutes.")
     ] = False,
+    twin: Annotated[
+        bool, typer.Option("--twin", help="Only in the twin: no node is started, minutes at most.")
+    ] = False,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="How many networks; the plan's unless given.")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=2, help="How many rounds; the plan's unless given.")
+    ] = None,
     out: OutOption = None,
     backend: Annotated[
         str, typer.Option(help="`native` (plain processes) or `compose` (Docker).")
@@ -167,7 +176,7 @@ def live(
     from lnagents.cli.testbed import backend_kind
     from lnagents.evaluate.live.page import summarise_live, write_live_page
     from lnagents.evaluate.live.plan import load_plan, scenario_named
-    from lnagents.evaluate.live.results import LiveResults
+    from lnagents.evaluate.live.results import LiveResults, WorldName
     from lnagents.evaluate.live.runner import run_live, team_digest
     from lnagents.evaluate.live.scores import score
 
@@ -176,18 +185,21 @@ def live(
         chosen = chosen.with_scenario(scenario_named(scenario))
     if quick:
         chosen = chosen.quick()
-    folder = out or Path("results") / f"live-{chosen.name}"
+    chosen = chosen.sized(seeds, rounds)
+    folder = out or Path("results") / f"{'twin' if twin else 'live'}-{chosen.name}"
     results = LiveResults(folder)
     with interrupted_once(), LiveView(error_console) as view:
-        made = run_live(chosen, team, results, view, backend=backend_kind(backend))
-    scores = score(chosen, team_digest(team), results.read())
+        made = run_live(chosen, team, results, view, backend=backend_kind(backend), only_twin=twin)
+    world: WorldName = "twin" if twin else "live"
+    scores = score(chosen, team_digest(team), results.read(), world)
     page = write_live_page(scores, folder)
     if json_output:
         print_json(scores.to_json() | {"made": made})
         return
     for line in summarise_live(scores):
         console.print(line, highlight=False, markup=False)
-    console.print(f"{made} runs made on real nodes; the page is {page}", highlight=False)
+    where = "in the twin" if twin else "on real nodes"
+    console.print(f"{made} runs made {where}; the page is {page}", highlight=False)
 
 
 def _folder(name: str) -> Path:

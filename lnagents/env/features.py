@@ -26,7 +26,8 @@ NATS_PER_RATE = _LOG_FEE
 _TABLE = 4_096
 _FEES = np.array([math.log1p(fee) / _LOG_FEE for fee in range(_TABLE)])
 _LOG_MONEY = math.log1p(1_000_000)
-_LOG_COUNT = math.log1p(100)
+NATS_PER_COUNT = math.log1p(100)
+"""The same for `count_scale`."""
 _LOG_PERCENT = math.log1p(100)
 
 
@@ -103,7 +104,7 @@ def flow_of(scaled: FloatArray, capacity: FloatArray) -> FloatArray:
 
 def count_scale(count: int) -> float:
     """How often something happened in a round: 0 for never, 1 for 100 times."""
-    return against(count, _LOG_COUNT)
+    return against(count, NATS_PER_COUNT)
 
 
 def flow_scale(amount: Msat, capacity: Msat) -> float:

@@ -24,7 +24,8 @@ from lnagents.model.view import ChannelDecision, ChannelView, NodeDecision, Node
 SPAN = 100.0
 """An action of 1 asks for this many times the fee that was found, -1 for that part of it."""
 
-_LOG_SPAN = math.log(SPAN)
+NATS_PER_LEVEL = math.log(SPAN)
+"""The same as a logarithm."""
 
 MAX_STEP = 2.0
 """Largest factor by which a fee moves in one round."""
@@ -108,7 +109,7 @@ def moved_fee(
     near = current + offset
     moved = low
     if low < high:
-        wanted = (found + offset) * math.exp(_LOG_SPAN * min(1.0, max(-1.0, level)))
+        wanted = (found + offset) * math.exp(NATS_PER_LEVEL * min(1.0, max(-1.0, level)))
         near_enough = min(near * MAX_STEP, max(near / MAX_STEP, wanted))
         moved = min(high, max(low, round(near_enough) - offset))
     outside = current < low or current > high

@@ -2,7 +2,8 @@
 
 `networks` has the permutation-equivariant actor-critic and the route head, `ppo` the algorithm as
 functions, `adam` the optimiser, `normaliser` the running scale of returns, `online` the learner
-that a daemon feeds round by round, `checkpoint` its saved form.
+that a daemon feeds round by round, `demand` how it sets a trained actor's prices right,
+`checkpoint` its saved form.
 
 Teams are trained in many environments at once: `task` is what they are trained on, `settings` how,
 `algorithms` who sees what (IPPO, MAPPO, mean-field PPO); `policy` acts, `memory` is what agents
@@ -15,6 +16,7 @@ well to call `torch.set_num_threads(1)` itself.
 """
 
 from lnagents.learn.config import LearnConfig
+from lnagents.learn.demand import PriceColumns
 from lnagents.learn.experience import Action, ChannelArrays, RouteChoice, UpdateReport
 from lnagents.learn.online import OnlineLearner
 
@@ -23,6 +25,7 @@ __all__ = [
     "ChannelArrays",
     "LearnConfig",
     "OnlineLearner",
+    "PriceColumns",
     "RouteChoice",
     "UpdateReport",
 ]

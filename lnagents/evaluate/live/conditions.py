@@ -7,29 +7,28 @@ from typing import Any
 
 from lnagents.agent.config import ActorSection
 from lnagents.evaluate.live.plan import AS_FOUND, FROZEN, ONLINE
+from lnagents.evaluate.live.stage import Stage
 
 
-def actor_values(condition: str, team: Path, seed: int) -> dict[str, Any]:
+def actor_values(condition: str, team: Path, stage: Stage, place: int) -> dict[str, Any]:
     """The keys of `[actor]` for one router's daemon, as a configuration has them.
 
     Args:
         condition: one of `LivePlan.conditions`.
         team: the checkpoint of the trained team.
-        seed: of the actor.
+        stage: what is played.
+        place: of the router.
     """
+    seed = stage.seed % 1_000_000 * 1_000 + place  # the same in both worlds
     if condition == AS_FOUND:
         return {"kind": "fixed", "seed": seed}
     if condition in (FROZEN, ONLINE):
-        learn = condition == ONLINE
-        return {"kind": "trained", "checkpoint": str(team), "learn": learn, "seed": seed}
+        learn = condition == ONLINE and place in stage.learning
+        values = {"kind": "trained", "checkpoint": str(team), "learn": learn, "seed": seed}
+        return {**values, "method": stage.method} if learn else values
     return {"kind": "heuristic", "heuristic": condition, "seed": seed}
 
 
-def actor_section(condition: str, team: Path, seed: int) -> ActorSection:
+def actor_section(condition: str, team: Path, stage: Stage, place: int) -> ActorSection:
     """The same, checked."""
-    return ActorSection.model_validate(actor_values(condition, team, seed))
-
-
-def actor_seed(seed: int, place: int) -> int:
-    """Of the router at `place`: the same in both worlds."""
-    return seed % 1_000_000 * 1_000 + place
+    return ActorSection.model_validate(actor_values(condition, team, stage, place))

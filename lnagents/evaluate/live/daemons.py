@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lnagents.env.live_world import LiveWorld
 from lnagents.evaluate.fleet import Fleet, FleetSettings, running_fleet
-from lnagents.evaluate.live.conditions import actor_seed, actor_values
+from lnagents.evaluate.live.conditions import actor_values
 from lnagents.evaluate.live.play import Books
 from lnagents.evaluate.live.stage import Stage
 from lnagents.testbed import Testbed
@@ -42,7 +42,7 @@ class DaemonDeciders:
             buy_hints=False,
             on_request=True,
             actors={
-                name: actor_values(condition, team, actor_seed(stage.seed, place))
+                name: actor_values(condition, team, stage, place)
                 for place, name in enumerate(stage.routers)
             },
         )

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import plotly.graph_objects as go
 
-from lnagents.evaluate.live.plan import FROZEN, ONLINE, Scenario
-from lnagents.evaluate.live.scores import MEASURES, LiveScores
+from lnagents.evaluate.live.plan import Scenario
+from lnagents.evaluate.live.scores import AFTER, FIRST_HALF, MEASURES, SECOND_HALF, LiveScores
 from lnagents.evaluate.page import chart, estimate, number, page, stacked, table, write_whole
 
 PAGE = "live.html"
@@ -47,7 +47,8 @@ def write_live_page(scores: LiveScores, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     name = scores.plan.name
     write_whole(folder / DATA, json.dumps(scores.to_json(), indent=1, allow_nan=False) + "\n")
-    body = [f"<h1>On real nodes: “{escape(name)}”</h1>", *live_section(scores)]
+    where = "On real nodes" if scores.world == "live" else "In the twin"
+    body = [f"<h1>{where}: “{escape(name)}”</h1>", *live_section(scores)]
     write_whole(folder / PAGE, page(f"lnagents experiment live {name}", body))
     return folder / PAGE
 
@@ -64,14 +65,14 @@ def live_section(scores: LiveScores) -> list[str]:
         f'<p class="facts">{escape(facts)}</p>',
         f'<p class="summary">{escape(" ".join(summarise_live(scores)))}</p>',
         *(f'<p class="note">{escape(note)}</p>' for note in NOTES),
-        "<h2>All measures on real nodes</h2>",
+        "<h2>All measures</h2>",
         _means(scores),
         f"<h2>Less {escape(plan.baseline)} on the same seeds</h2>",
         _differences(scores),
+        *([_heading_of_learning(scores), _learning(scores)] if scores.learning else []),
         "<h2>Income round by round</h2>",
         chart(_curves(scores), f"curves-{plan.name}"),
-        "<h2>Real nodes against the twin</h2>",
-        _gaps(scores),
+        *(["<h2>Real nodes against the twin</h2>", _gaps(scores)] if scores.gaps else []),
     ]
 
 
@@ -86,14 +87,22 @@ def summarise_live(scores: LiveScores) -> list[str]:
             told.append(f"{condition} {verb} {plan.baseline}, by {estimate(gain)} sat a round.")
         else:
             told.append(f"{condition} cannot be told from {plan.baseline} ({estimate(gain)}).")
-    for half, found in (("first", scores.at_once), ("second", scores.learned)):
-        if found is not None:
+    who = "those who learn on" if plan.learners == "all" else "the one who learns on"
+    for name, when in (
+        (AFTER, "After the change"),
+        (FIRST_HALF, "in the first half of it"),
+        (SECOND_HALF, "in the second half"),
+    ):
+        if name in scores.learning:
+            found = scores.learning[name]
+            gain = found.gain
             verdict = (
-                "more" if found.low > 0.0 else "less" if found.high < 0.0 else "not clearly more"
+                "more" if gain.low > 0.0 else "less" if gain.high < 0.0 else "not clearly more"
             )
             told.append(
-                f"In the {half} half after the change, {ONLINE} earned {verdict} than {FROZEN}:"
-                f" {estimate(found)} sat a round."
+                f"{when[0].upper()}{when[1:]}, {who} earned {verdict} than frozen:"
+                f" {estimate(gain)} sat a round, {found.better} of {len(scores.seeds)} seeds"
+                f" better."
             )
     for gap in scores.gaps:
         within = gap.fees.value <= AIM_PERCENT and gap.success.value <= AIM_PERCENT
@@ -110,6 +119,30 @@ def _means(scores: LiveScores) -> str:
     cells = [
         (escape(condition), *(stacked(row[one.key]) for one in MEASURES))
         for condition, row in scores.means.items()
+    ]
+    return table(head, cells)
+
+
+def _heading_of_learning(scores: LiveScores) -> str:
+    learners = "all routers" if scores.plan.learners == "all" else "one router, others frozen"
+    return f"<h2>What learning on is worth: {learners}</h2>"
+
+
+def _learning(scores: LiveScores) -> str:
+    head = (
+        "rounds", "profit, learning on, sat a round", "profit, frozen, sat a round",
+        "difference, paired", "seeds better", "difference, all routers",
+    )  # fmt: skip
+    cells = [
+        (
+            escape(name),
+            stacked(one.online),
+            stacked(one.frozen),
+            stacked(one.gain),
+            f"{one.better} of {len(scores.seeds)}",
+            stacked(one.everyone),
+        )
+        for name, one in scores.learning.items()
     ]
     return table(head, cells)
 

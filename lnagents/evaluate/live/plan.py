@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -52,6 +52,12 @@ class LivePlan(StrictModel):
     scenario: Scenario = Scenario.STEADY
     change_round: Annotated[int, Field(ge=1)] | None = None
     """Before which round, counted from 0, the scenario's change happens; None: after a third."""
+    learners: Literal["all", "one"] = "all"
+    """Which routers learn on under the condition `online`: all of them, or one, another one for
+    every seed, among others that are frozen. Only one is asked whether learning improves a policy:
+    what four learners take from each other says nothing about that."""
+    method: Literal["ppo", "demand"] = "ppo"
+    """How, see `lnagents.agent.config.ActorSection`."""
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -65,10 +71,25 @@ class LivePlan(StrictModel):
             return None
         return self.rounds // 3 if self.change_round is None else self.change_round
 
-    def with_scenario(self, scenario: Scenario) -> LivePlan:
-        """Another scenario for the trained team alone: does it help that it goes on learning?
+    def learning(self, seed: int, routers: int) -> tuple[int, ...]:
+        """The places of those who learn on, of so many routers."""
+        return tuple(range(routers)) if self.learners == "all" else (seed % routers,)
 
-        Twice as long, so that learners have the time to show what they make of the change.
+    def sized(self, seeds: int | None = None, rounds: int | None = None) -> LivePlan:
+        """With another number of seeds or rounds; the change keeps its place in proportion."""
+        changes: dict[str, object] = {}
+        if seeds is not None:
+            changes["seeds"] = seeds
+        if rounds is not None:
+            changes["rounds"] = rounds
+            if self.changes_at is not None:
+                changes["change_round"] = max(1, self.changes_at * rounds // self.rounds)
+        return self.model_copy(update=changes)
+
+    def with_scenario(self, scenario: Scenario) -> LivePlan:
+        """Another scenario for the trained team alone: does it help one of it to go on learning?
+
+        Half as long again, and the change after a third.
         """
         steady = self.name == Scenario.STEADY.value
         changes: dict[str, object] = {
@@ -76,8 +97,10 @@ class LivePlan(StrictModel):
             "scenario": scenario,
             "heuristics": (),
             "baseline": FROZEN,
-            "rounds": 2 * self.rounds,
-            "change_round": max(1, self.rounds // 3),
+            "rounds": self.rounds * 3 // 2,
+            "change_round": max(1, self.rounds // 2),
+            "learners": "one",
+            "method": "demand",
         }
         if scenario is Scenario.COMPETITOR and isinstance(self.family, CompetingPaths):
             more = {"routers": self.family.routers + 1}
@@ -86,22 +109,16 @@ class LivePlan(StrictModel):
 
     def quick(self) -> LivePlan:
         """A small version: few seeds and rounds, the same conditions."""
-        rounds = min(self.rounds, QUICK_ROUNDS)
-        shrunk = (
-            None if self.changes_at is None else max(1, self.changes_at * rounds // self.rounds)
-        )
-        return self.model_copy(
-            update={
-                "name": f"{self.name}-quick",
-                "seeds": min(self.seeds, QUICK_SEEDS),
-                "rounds": rounds,
-                "change_round": shrunk,
-            }
-        )
+        smaller = self.sized(min(self.seeds, QUICK_SEEDS), min(self.rounds, QUICK_ROUNDS))
+        return smaller.model_copy(update={"name": f"{self.name}-quick"})
 
     def run_id(self, seed: int, condition: str, team: str) -> str:
         """The same for the same run only; `team` is the digest of the trained team."""
-        decides = self.model_dump(mode="json", exclude={"seeds", "heuristics", "baseline"})
+        decides: dict[str, Any] = self.model_dump(
+            mode="json", exclude={"seeds", "heuristics", "baseline", "learners", "method"}
+        )
+        if condition == ONLINE and (self.learners, self.method) != ("all", "ppo"):
+            decides |= {"learners": self.learners, "method": self.method}
         learned = team if condition in (FROZEN, ONLINE) else ""
         text = json.dumps([decides, seed, condition, learned], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -43,6 +43,8 @@ class Round:
     """Of the stage's payments, in their order."""
     fees_earned_msat: dict[str, Msat] = field(default_factory=dict)
     """By router."""
+    updates: dict[str, int] = field(default_factory=dict)
+    """Policies that each router announced before its payments."""
     seconds: float = 0.0
     """That it took, of real time."""
 
@@ -80,11 +82,12 @@ def play(
         entering = rivals_decision(stage, world, number)
         if entering:
             world.apply(entering)
-        _book(record, deciders.decide())
+        announced = _book(record, deciders.decide())
         draining = drains(stage, world, number)
         outcomes = world.run([*draining, *payments])
         record.drained += sum(one.settled for one in outcomes[: len(draining)])
-        lived = Round(list(outcomes[len(draining) :]), seconds=time.monotonic() - began)
+        lived = Round(list(outcomes[len(draining) :]), updates=announced)
+        lived.seconds = time.monotonic() - began
         record.rounds.append(lived)
         progress(number + 1)
     # What it decides has no effect any more, but it says what the last round has brought.
@@ -94,12 +97,16 @@ def play(
     return record
 
 
-def _book(record: Record, told: Mapping[str, Books]) -> None:
+def _book(record: Record, told: Mapping[str, Books]) -> dict[str, int]:
+    """Note what agents tell; returns how many policies each announced since the last time."""
+    announced = {}
     for name, books in told.items():
+        announced[name] = books.updates - record.updates.get(name, 0)
         record.updates[name] = books.updates
         record.peers[name] = books.peers
         if record.rounds:
             record.rounds[-1].fees_earned_msat[name] = books.fees_earned_msat
+    return announced
 
 
 def settled(outcomes: Sequence[PaymentOutcome]) -> list[PaymentOutcome]:

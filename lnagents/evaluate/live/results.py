@@ -43,6 +43,8 @@ class LiveResult:
     version: str
     peers: tuple[tuple[str, ...], ...] = ()
     """[routers], see `Books.peers`."""
+    announced: tuple[tuple[int, ...], ...] = ()
+    """[rounds][routers], policies announced; runs of older versions do not tell."""
 
     @classmethod
     def of(
@@ -81,6 +83,9 @@ class LiveResult:
             round_seconds=tuple(round(one.seconds, 3) for one in record.rounds),
             version=__version__,
             peers=tuple(record.peers.get(name, ()) for name in routers),
+            announced=tuple(
+                tuple(one.updates.get(name, 0) for name in routers) for one in record.rounds
+            ),
         )
 
 

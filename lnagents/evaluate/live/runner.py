@@ -75,6 +75,7 @@ def run_live(
     observer: LiveObserver,
     *,
     backend: BackendKind = BackendKind.NATIVE,
+    only_twin: bool = False,
 ) -> int:
     """Make the runs that `results` lacks; returns how many were made on real nodes.
 
@@ -86,6 +87,7 @@ def run_live(
         results: where results are kept.
         observer: told what goes on.
         backend: what runs the nodes.
+        only_twin: start no nodes; then it returns how many runs were made in the twin.
 
     Raises:
         CheckpointError: the team cannot be used; nothing was started.
@@ -104,7 +106,7 @@ def run_live(
         ]
         done = results.read().keys()
         waiting = [job for job in jobs if (job.run, "live") not in done]
-        if waiting:
+        if waiting and not only_twin:
             observer.phase(f"seed {seed}: starting {len(stage.topology.nodes)} nodes")
             with LiveWorld(
                 stage.topology,
@@ -121,7 +123,9 @@ def run_live(
         for job in jobs:
             if (job.run, "twin") not in done:
                 observer.phase(f"seed {seed}: {job.condition} in the twin")
-                results.append(_in_twin(job, results.read()[job.run, "live"], observer))
+                live = None if only_twin else results.read()[job.run, "live"]
+                results.append(_in_twin(job, live, observer))
+                made += only_twin
     return made
 
 
@@ -136,10 +140,10 @@ def _on_nodes(job: _Job, world: LiveWorld, observer: LiveObserver) -> LiveResult
     return job.result(record, "live")
 
 
-def _in_twin(job: _Job, live: LiveResult, observer: LiveObserver) -> LiveResult:
+def _in_twin(job: _Job, live: LiveResult | None, observer: LiveObserver) -> LiveResult:
     """The same as `live`, also in the lots that those who explore draw for each channel."""
     world = make_twin(job.stage, job.plan.round_seconds)
-    peers = dict(zip(live.routers, live.peers, strict=False))
+    peers = None if live is None else dict(zip(live.routers, live.peers, strict=False))
     with closing(TwinDeciders(world, job.stage, job.condition, job.team, peers)) as actors:
         record = play(world, actors, job.stage, progress=_rounds(job, observer))
     return job.result(record, "twin")

@@ -18,6 +18,9 @@ from lnagents.model.units import MSAT_PER_SAT
 SEED = 1
 """Of all intervals, so that a report is the same whenever it is made."""
 
+UPDATE_SAT = 1.0
+"""What announcing a policy is said to cost, as in the other experiments."""
+
 Runs = Mapping[tuple[str, int], LiveResult]
 """By condition and seed, of one world."""
 
@@ -37,10 +40,35 @@ def _paid(result: LiveResult) -> np.ndarray[tuple[int, ...], np.dtype[np.float64
     return np.array([one for lived in result.payments for one in lived], np.float64).reshape(-1, 4)
 
 
-def profit(result: LiveResult, rounds: slice = slice(None)) -> float:
-    """The routers' routing income, sat a round; they make no payments of their own."""
-    earned = np.array(result.earned[rounds], np.float64)
-    return float(earned.sum(axis=1).mean()) / MSAT_PER_SAT
+def by_round(result: LiveResult) -> tuple[Floats, Floats]:
+    """[rounds, routers], routing income in sat, and policies announced."""
+    earned = np.array(result.earned, np.float64) / MSAT_PER_SAT
+    if result.announced:
+        return earned, np.array(result.announced, np.float64)
+    # Older runs only tell how many there were in all.
+    return earned, np.broadcast_to(np.array(result.updates) / len(earned), earned.shape)
+
+
+def income(result: LiveResult) -> float:
+    """The routers' routing income, sat a round."""
+    return float(by_round(result)[0].sum(axis=1).mean())
+
+
+def profit(
+    result: LiveResult, rounds: slice = slice(None), routers: Sequence[int] | None = None
+) -> float:
+    """Income less what updates cost, sat a round; routers make no payments of their own.
+
+    Args:
+        result: of a run.
+        rounds: which of its rounds.
+        routers: the places of those whose profit is added up; None: of all.
+    """
+    earned, announced = by_round(result)
+    gained = (earned - UPDATE_SAT * announced)[rounds]
+    if routers is not None:
+        gained = gained[:, list(routers)]
+    return float(gained.sum(axis=1).mean())
 
 
 def success(result: LiveResult) -> float:
@@ -67,7 +95,8 @@ def _price(result: LiveResult) -> float:
 
 
 MEASURES: tuple[LiveMeasure, ...] = (
-    LiveMeasure("profit", "Routing income of the routers", "sat a round", profit),
+    LiveMeasure("profit", "Profit: income less 1 sat an update", "sat a round", profit),
+    LiveMeasure("income", "Routing income of the routers", "sat a round", income),
     LiveMeasure("success", "Payments settled", "%", success),
     LiveMeasure("price", "What senders paid", "ppm", _price),
     LiveMeasure("latency", "Latency of settled payments, median", "ms", lambda r: _latency(r, 0.5)),
@@ -102,6 +131,21 @@ class GapRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Learning:
+    """Profit of the routers that learn on, in one part of the runs, sat a round."""
+
+    online: Estimate
+    frozen: Estimate
+    """The same routers on the same seeds, who do not."""
+    gain: Estimate
+    """`online` less `frozen`, paired."""
+    better: int
+    """Seeds on which learning on earned more."""
+    everyone: Estimate
+    """The same difference, of all routers together."""
+
+
+@dataclass(frozen=True, slots=True)
 class LiveScores:
     """What came out."""
 
@@ -115,11 +159,10 @@ class LiveScores:
     gaps: tuple[GapRow, ...]
     curves: Mapping[str, Floats]
     """[seeds, rounds], the routers' income in sat, by condition."""
-    learned: Estimate | None
-    """With a change: profit after it of who goes on learning less that of who does not, on the same
-    seeds, sat a round, in the second half of what follows the change."""
-    at_once: Estimate | None
-    """The same in the first half."""
+    learning: Mapping[str, Learning]
+    """With a change: what learning on is worth to those who do, by part of the run."""
+    world: WorldName
+    """Where the runs were made that all this is about."""
     versions: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -145,10 +188,17 @@ class LiveScores:
                 }
                 for row in self.gaps
             },
-            "online_less_frozen_after_change": {
-                "first_half": None if self.at_once is None else _plain(self.at_once),
-                "second_half": None if self.learned is None else _plain(self.learned),
+            "learning_on": {
+                name: {
+                    "online": _plain(one.online),
+                    "frozen": _plain(one.frozen),
+                    "online_less_frozen": _plain(one.gain),
+                    "seeds_better": one.better,
+                    "all_routers_online_less_frozen": _plain(one.everyone),
+                }
+                for name, one in self.learning.items()
             },
+            "world": self.world,
             "versions": list(self.versions),
         }
 
@@ -158,21 +208,26 @@ def _plain(found: Estimate) -> list[float | None]:
 
 
 def score(
-    plan: LivePlan, team: str, results: Mapping[tuple[str, WorldName], LiveResult]
+    plan: LivePlan,
+    team: str,
+    results: Mapping[tuple[str, WorldName], LiveResult],
+    world: WorldName = "live",
 ) -> LiveScores:
-    """The figures of all seeds of which every condition was run on real nodes.
+    """The figures of all seeds of which every condition was run on real nodes, or in the twin.
 
     Raises:
         ExperimentError: there is none.
     """
-    live, twin = (_of_world(plan, team, results, world) for world in ("live", "twin"))
+    live = _of_world(plan, team, results, world)
+    twin = {} if world == "twin" else _of_world(plan, team, results, "twin")
     seeds = tuple(
         seed
         for seed in range(plan.seeds)
         if all((condition, seed) in live for condition in plan.conditions)
     )
     if not seeds:
-        raise ExperimentError(plan.name, "no seed has all its runs on real nodes")
+        where = "on real nodes" if world == "live" else "in the twin"
+        raise ExperimentError(plan.name, f"no seed has all its runs {where}")
     tables = {
         condition: {
             measure.key: np.array([[measure.of(live[condition, seed])] for seed in seeds])
@@ -181,12 +236,6 @@ def score(
         for condition in plan.conditions
     }
     base = tables[plan.baseline]
-    at = plan.changes_at
-    first = second = None
-    if at is not None:
-        half = at + (plan.rounds - at) // 2
-        first = _difference(live, seeds, slice(at, half))
-        second = _difference(live, seeds, slice(half, None))
     return LiveScores(
         plan=plan,
         seeds=seeds,
@@ -216,8 +265,8 @@ def score(
             )
             for condition in plan.conditions
         },
-        learned=second,
-        at_once=first,
+        learning={name: _learning(plan, live, seeds, part) for name, part in parts(plan).items()},
+        world=world,
         versions=tuple(sorted({one.version for one in live.values()})),
     )
 
@@ -268,9 +317,38 @@ def _of_world(
     return found
 
 
-def _difference(live: Runs, seeds: Sequence[int], rounds: slice) -> Estimate:
-    learning, frozen = (
-        np.array([[profit(live[condition, seed], rounds)] for seed in seeds])
-        for condition in (ONLINE, FROZEN)
+BEFORE, FIRST_HALF, SECOND_HALF, AFTER = "before", "first half", "second half", "after"
+
+
+def parts(plan: LivePlan) -> dict[str, slice]:
+    """The rounds before the change and after it, by name; none without a change."""
+    at = plan.changes_at
+    if at is None:
+        return {}
+    half = at + (plan.rounds - at) // 2
+    return {
+        BEFORE: slice(0, at),
+        FIRST_HALF: slice(at, half),
+        SECOND_HALF: slice(half, None),
+        AFTER: slice(at, None),
+    }
+
+
+def _learning(plan: LivePlan, runs: Runs, seeds: Sequence[int], rounds: slice) -> Learning:
+    def of(condition: str, *, everyone: bool) -> Floats:
+        values = []
+        for seed in seeds:
+            result = runs[condition, seed]
+            places = None if everyone else plan.learning(seed, len(result.routers))
+            values.append([profit(result, rounds, places)])
+        return np.array(values)
+
+    online, frozen = (of(one, everyone=False) for one in (ONLINE, FROZEN))
+    together = [of(one, everyone=True) for one in (ONLINE, FROZEN)]
+    return Learning(
+        online=estimate(mean, online, seed=SEED),
+        frozen=estimate(mean, frozen, seed=SEED),
+        gain=paired_difference(mean, online, frozen, seed=SEED),
+        better=int((online > frozen).sum()),
+        everyone=paired_difference(mean, together[0], together[1], seed=SEED),
     )
-    return paired_difference(mean, learning, frozen, seed=SEED)

@@ -40,6 +40,10 @@ class Stage:
     """By round."""
     scenario: Scenario
     changes_at: int | None
+    learning: tuple[int, ...]
+    """Places of the routers that learn on under the condition `online`."""
+    method: str
+    """How."""
 
 
 def make_stage(plan: LivePlan, seed: int) -> Stage:
@@ -69,6 +73,8 @@ def make_stage(plan: LivePlan, seed: int) -> Stage:
         ),
         scenario=plan.scenario,
         changes_at=plan.changes_at,
+        learning=plan.learning(seed, len(routers)),
+        method=plan.method,
     )
 
 

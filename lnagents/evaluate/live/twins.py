@@ -11,7 +11,7 @@ from lnagents.agent.config import FeesSection, RewardSection
 from lnagents.env import AttemptCost, reward, reward_terms
 from lnagents.env.live.loop import LoopThread
 from lnagents.env.twin_world import TwinTimes, TwinWorld
-from lnagents.evaluate.live.conditions import actor_section, actor_seed
+from lnagents.evaluate.live.conditions import actor_section
 from lnagents.evaluate.live.play import Books
 from lnagents.evaluate.live.stage import Stage
 from lnagents.model.view import NodeView
@@ -56,7 +56,7 @@ class TwinDeciders:
         self._begun = False
         try:
             for place, name in enumerate(stage.routers):
-                section = actor_section(condition, team, actor_seed(stage.seed, place))
+                section = actor_section(condition, team, stage, place)
                 made = make_actor(section, AttemptCost(), str(team))
                 self._actors[name] = self._loop.run(made)
         except BaseException:

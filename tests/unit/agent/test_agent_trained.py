@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -208,22 +208,28 @@ async def test_a_daemon_decides_as_the_team(tmp_path: Path, algorithm: Algorithm
         await actor.close()
 
 
-async def test_a_daemon_learns_on_from_the_team(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["demand", "ppo"])
+async def test_a_daemon_learns_on_from_the_team(
+    tmp_path: Path, method: Literal["demand", "ppo"]
+) -> None:
     section = daemon_section(tmp_path, AlgorithmName.MEAN_FIELD, learn=True)
+    section = section.model_copy(update={"method": method})
     actor = await make_actor(section, AttemptCost(), "agent.toml")
     world = small_world()
     world.reset(1)
     view = next(iter(world.observe().values()))
     try:
         for number in range(20):
+            if number:
+                await actor.reward(100.0 * number)
             await actor.decide(view, FeesSection())
-            await actor.reward(100.0 * number)
         assert actor.stats.fee_updates >= 2
         saved = await actor.save()
         assert saved is not None
         again = await make_actor(section, AttemptCost(), "agent.toml")
         await again.load(saved)
         assert await again.save() == saved
+        assert await again.decide(view, FeesSection()) == await actor.decide(view, FeesSection())
         await again.close()
     finally:
         await actor.close()

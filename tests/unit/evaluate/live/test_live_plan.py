@@ -68,15 +68,25 @@ def test_only_what_decides_a_run_is_in_its_id() -> None:
     assert len(different) == 5
 
 
+def test_who_learns_and_how_decides_only_runs_in_which_somebody_does() -> None:
+    one, other = plan(), plan(learners="one", method="demand")
+    assert one.run_id(0, "frozen", "a") == other.run_id(0, "frozen", "a")
+    assert one.run_id(0, "online", "a") != other.run_id(0, "online", "a")
+    assert [other.learning(seed, 2) for seed in range(3)] == [(0,), (1,), (0,)]
+    assert one.learning(1, 2) == (0, 1)
+
+
 def test_a_small_version_keeps_its_proportions() -> None:
     changed = plan(rounds=48).with_scenario(Scenario.COMPETITOR)
     assert (changed.rounds, changed.changes_at, changed.conditions) == (
-        96,
-        16,
+        72,
+        24,
         ("frozen", "online"),
     )
     small = changed.quick()
-    assert (small.rounds, small.changes_at, small.seeds) == (12, 2, 2)
+    assert (small.rounds, small.changes_at, small.seeds) == (12, 4, 2)
+    longer = changed.sized(7, 144)
+    assert (longer.rounds, longer.changes_at, longer.seeds) == (144, 48, 7)
     assert changed.name == "small-competitor"
     assert load_plan("steady").with_scenario(Scenario.DRAIN).name == "drain"
 
@@ -96,10 +106,10 @@ def test_the_competitor_enters_cheap() -> None:
     stage = make_stage(changed, 0)
     assert (stage.routers, stage.rival) == (("n0", "n1"), "n2")
     world = make_twin(stage, 1.0)
-    assert stage.changes_at == 2
-    assert not rivals_decision(stage, world, 1)
+    assert stage.changes_at == 3
+    assert not rivals_decision(stage, world, 2)
     rates = []
-    for number in (0, 2):
+    for number in (0, 3):
         world.apply(rivals_decision(stage, world, number))
         view = world.observe()[world.agents["n2"]]
         rates.append({channel.policy.fee_rate_ppm for channel in view.channels})
@@ -110,8 +120,8 @@ def test_draining_empties_every_second_channel_of_a_router() -> None:
     stage = make_stage(plan().with_scenario(Scenario.DRAIN), 0)
     world = make_twin(stage, 1.0)
     assert not drains(stage, world, 0)
-    assert stage.changes_at == 2
-    outcomes = world.run(drains(stage, world, 2))
+    assert stage.changes_at == 3
+    outcomes = world.run(drains(stage, world, 3))
     assert [one.settled for one in outcomes] == [True, True]
     assert not any(one.fee_msat for one in outcomes)
     for name in stage.routers:

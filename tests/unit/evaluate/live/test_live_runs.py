@@ -6,16 +6,18 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
+from lnagents.evaluate.live.conditions import actor_section
 from lnagents.evaluate.live.page import live_section, summarise_live, write_live_page
 from lnagents.evaluate.live.plan import LivePlan, Scenario
 from lnagents.evaluate.live.play import play
 from lnagents.evaluate.live.results import FILE, LiveResult, LiveResults, WorldName
-from lnagents.evaluate.live.runner import team_digest
-from lnagents.evaluate.live.scores import fees, gap_row, profit, score, success
+from lnagents.evaluate.live.runner import run_live, team_digest
+from lnagents.evaluate.live.scores import by_round, fees, gap_row, income, profit, score, success
 from lnagents.evaluate.live.stage import make_stage
 from lnagents.evaluate.live.twins import TwinDeciders, make_twin
 from lnagents.model.errors import CheckpointError, ExperimentError
@@ -42,6 +44,16 @@ def run(chosen: LivePlan, seed: int, condition: str, team: Path, world: WorldNam
     )
 
 
+class Silent:
+    """A `LiveObserver` that watches nothing."""
+
+    def phase(self, text: str) -> None:
+        """See there."""
+
+    def round(self, number: int, count: int) -> None:
+        """See there."""
+
+
 @pytest.fixture(name="team", scope="module")
 def _team(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_team(tmp_path_factory.mktemp("team") / "team.pt")
@@ -52,7 +64,12 @@ def test_what_senders_pay_is_what_routers_earn(condition: str, team: Path) -> No
     result = run(plan(), 0, condition, team, "twin")
     assert len(result.earned) == len(result.payments) == 6
     assert fees(result) == sum(sum(one) for one in result.earned) > 0
-    assert profit(result) == pytest.approx(fees(result) / 6_000)
+    assert income(result) == pytest.approx(fees(result) / 6_000)
+    assert profit(result) == pytest.approx(income(result) - sum(result.updates) / 6)
+    assert profit(replace(result, announced=())) == pytest.approx(profit(result))
+    assert np.array(result.announced).sum(axis=0).tolist() == list(result.updates)
+    shares = [profit(result, routers=[place]) for place in range(len(result.routers))]
+    assert sum(shares) == pytest.approx(profit(result))
     assert 0.0 < success(result) <= 100.0
     assert any(result.updates) == (condition != "as-found")
     assert replace(run(plan(), 0, condition, team, "twin"), round_seconds=()) == replace(
@@ -65,7 +82,28 @@ def test_a_competitor_takes_income_away(team: Path) -> None:
     result = run(chosen, 0, "frozen", team, "twin")
     at = chosen.changes_at
     assert at is not None
-    assert profit(result, slice(at, None)) < profit(result, slice(0, at))
+    earned, _ = by_round(result)
+    assert earned[at:].sum(axis=1).mean() < earned[:at].sum(axis=1).mean()
+
+
+def test_with_one_learner_the_others_stay_frozen(team: Path) -> None:
+    chosen = plan(rounds=12).with_scenario(Scenario.DRAIN)
+    for seed in range(2):
+        stage = make_stage(chosen, seed)
+        assert stage.learning == (seed,)
+        sections = [actor_section("online", team, stage, place) for place in range(2)]
+        assert [one.learn for one in sections] == [place == seed for place in range(2)]
+        assert sections[seed].method == "demand"
+        assert not any(actor_section("frozen", team, stage, place).learn for place in range(2))
+
+
+def test_in_the_twin_alone_no_node_is_started(tmp_path: Path, team: Path) -> None:
+    chosen = plan(rounds=4).with_scenario(Scenario.DRAIN)
+    results = LiveResults(tmp_path)
+    silent = Silent()
+    assert run_live(chosen, team, results, silent, only_twin=True) == 4
+    assert {world for _, world in results.read()} == {"twin"}
+    assert run_live(chosen, team, results, silent, only_twin=True) == 0
 
 
 def test_results_survive_an_interruption(tmp_path: Path, team: Path) -> None:
@@ -98,7 +136,7 @@ def test_the_page_tells_what_came_out(tmp_path: Path, team: Path) -> None:
         assert gap.fees.value == gap.success.value == 0.0
         assert gap.same == 100.0
     told = " ".join(summarise_live(scores))
-    assert "In the second half after the change, online earned" in told
+    assert "After the change, the one who learns on earned" in told
     assert "within 5 %" in told
     path = write_live_page(scores, tmp_path)
     text = path.read_text()
@@ -106,6 +144,11 @@ def test_the_page_tells_what_came_out(tmp_path: Path, team: Path) -> None:
     assert "http" not in "".join(live_section(scores))
     data = scores.to_json()
     assert data["gap"]["frozen"]["same_payments_percent"] == 100.0
+    after = data["learning_on"]["after"]
+    assert after["online_less_frozen"][0] == pytest.approx(after["online"][0] - after["frozen"][0])
+    in_twin = score(chosen, team_digest(team), results.read(), "twin")
+    assert (in_twin.gaps, in_twin.seeds) == ((), (0, 1))
+    assert "<h1>In the twin: " in write_live_page(in_twin, tmp_path / "twin").read_text()
     assert data["conditions"]["online"]["profit"][0] == pytest.approx(
         scores.means["online"]["profit"].value
     )
