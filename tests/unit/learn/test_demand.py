@@ -58,8 +58,9 @@ class Market:
 
     def income(self, price: Floats) -> Floats:
         """Expected, of each row: highest at the best price."""
-        away: Floats = np.log(price) - self._best
-        return price * np.exp(-away - away**2 / 2.0) / math.exp(self._best)
+        away = np.log(price) - self._best
+        income: Floats = price * np.exp(-away - away**2 / 2.0) / np.float32(math.exp(self._best))
+        return income
 
     def live(self, agent: DemandLearner, rounds: int) -> list[float]:
         """Expected incomes, round by round; the actor wants the prices as they were found."""
@@ -68,7 +69,8 @@ class Market:
             wanted = agent.adjust(seen(self.price, self.found, sold), np.zeros((6, 2), np.float32))
             self.price = self.found * np.exp(SPAN * wanted[:, 1])
             incomes.append(float(self.income(self.price).sum()))
-            sold = self._rng.poisson(self.income(self.price) / self.price * math.exp(self._best))
+            expected = self.income(self.price) / self.price * math.exp(self._best)
+            sold = self._rng.poisson(expected).astype(np.float32)
             agent.reward(incomes[-1])
         return incomes
 
