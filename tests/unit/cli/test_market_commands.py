@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import httpx
@@ -23,7 +24,9 @@ from lnagents.market import (
     RouteRequest,
     sign_document,
 )
+from lnagents.market.documents import ForwardQuote
 from lnagents.market.evidence import Evidence
+from lnagents.market.forwarding import FORWARD_QUOTES_PREFIX, Terms
 from lnagents.market.paths import QuoteMark, ask, quoted_path
 from lnagents.model.errors import InputError, NotForSaleError
 from tests.unit.market.market_fakes import (
@@ -40,9 +43,37 @@ URL = "http://seller:8081"
 NONCE = "00" * 16
 
 
+TERMS = Terms(
+    base_fee_msat=1_000,
+    fee_rate_ppm=500,
+    max_amount_msat=50_000_000,
+    max_hops=10,
+    time_lock_delta=80,
+    quote_seconds=60,
+)
+
+
+def signed_forward_quote() -> bytes:
+    now = int(time.time())
+    quote = ForwardQuote(
+        issuer=SELLER_KEY,
+        issued_at=float(now),
+        expires_at=float(now + 60),
+        sequence=1,
+        destination=PEER_KEY,
+        amount_msat=5_000,
+        final_cltv_delta=40,
+        fee_msat=1_234,
+        time_lock=400,
+        seal=b"s" * 16,
+    )
+    return asyncio.run(sign_document(FakeNode(SELLER_KEY), quote))
+
+
 @pytest.fixture
 def shop(monkeypatch: pytest.MonkeyPatch) -> None:
     """Answers whoever browses."""
+    forward_quote = signed_forward_quote()
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/catalogue":
@@ -50,8 +81,12 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> None:
                 Offer(product=product, channel="103x1x0", peer=PEER_KEY, price_sat=3)
                 for product in ("liquidity", "pass")
             )
-            catalogue = Catalogue(seller=SELLER_KEY, bands=10, valid_seconds=60, offers=offers)
+            catalogue = Catalogue(
+                seller=SELLER_KEY, bands=10, valid_seconds=60, offers=offers, forwarding=TERMS
+            )
             return httpx.Response(200, content=catalogue.model_dump_json())
+        if request.url.path.startswith(FORWARD_QUOTES_PREFIX):
+            return httpx.Response(200, content=forward_quote)
         path = quoted_path(
             request.url.path.removeprefix("/v1/quotes"), QuoteMark(3, 1_900_000_000, NONCE)
         )
@@ -71,6 +106,7 @@ def test_offers_are_listed() -> None:
     assert json.loads(result.stdout)["offers"][0]["price_sat"] == 3
     for_people = CliRunner().invoke(market.app, ["list", URL, SELLER_KEY])
     assert "103x1x0" in for_people.stdout
+    assert "for 1 sat and 500 ppm beyond what it costs" in " ".join(for_people.stdout.split())
     assert "A pass costs its price for each 10,000 sat and each 60 s begun." in for_people.stdout
 
 
@@ -84,9 +120,22 @@ def test_a_price_is_quoted() -> None:
     assert quote["path"].startswith("/v1/hints/liquidity/103x1x0/")
 
 
+@pytest.mark.usefixtures("shop")
+def test_what_finding_a_way_costs_is_quoted() -> None:
+    words = ["forward", URL, SELLER_KEY, PEER_KEY, "5000", "--final-cltv-delta", "40"]
+    result = CliRunner().invoke(market.app, [*words, "--json"])
+    assert result.exit_code == 0, result.exception
+    quote = json.loads(result.stdout)
+    assert (quote["fee_msat"], quote["time_lock"], quote["seal"]) == (1_234, 400, "73" * 16)
+    other = CliRunner().invoke(market.app, ["forward", URL, SELLER_KEY, PEER_KEY, "5001"])
+    assert "another question" in str(other.exception)
+
+
 @pytest.mark.parametrize(
     "words",
     [
+        ["forward", URL, SELLER_KEY, "02ab", "5000"],
+        ["forward", URL, SELLER_KEY, PEER_KEY, "0"],
         ["list", "nowhere", SELLER_KEY],
         ["list", URL, "02ab"],
         ["quote", URL, SELLER_KEY, "liquidity", "103x1x0"],
