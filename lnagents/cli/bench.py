@@ -23,6 +23,7 @@ app.command()(learn)
 app.command()(shift)
 app.command()(opponent)
 app.command("value")(bench_value.value)
+app.command("value-live")(bench_value.value_live)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lnagents.cli.output import JsonOption, console, error_console, interruptible, print_json
+from lnagents.cli.output import JsonOption, console, error_console, interruptible, print_json, run
 
 if TYPE_CHECKING:
     from lnagents.evaluate.market.findings import Findings
@@ -133,3 +133,51 @@ def _said(one: Mapping[str, Any] | None) -> str:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
+
+
+def value_live(
+    folder: Annotated[
+        Path, typer.Argument(help="Where results are kept; pairs that are there stay.")
+    ] = Path("bench/value"),
+    pairs: Annotated[int, typer.Option(min=2, help="Runs with and without buying.")] = 5,
+    payments: Annotated[int, typer.Option(min=10, help="Of each run.")] = 100,
+    show: Annotated[bool, typer.Option(help="Only show what is there.")] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Trade on real nodes: the same payments with daemons that buy, and with daemons that do not.
+
+    Seven LND nodes, a daemon beside each, and three sellers with an Aperture each.
+    """
+    from lnagents.evaluate.market.live import (
+        FIGURES,
+        compare_live,
+        read_live,
+        run_live,
+        with_sellers,
+    )
+    from lnagents.testbed import load_topology
+
+    if not show:
+        topology = with_sellers(load_topology("default"))
+        with error_console.status("Starting") as status:
+            run(
+                run_live(
+                    topology,
+                    folder,
+                    pairs=pairs,
+                    payments=payments,
+                    progress=lambda text: status.update(text),
+                )
+            )
+    document = compare_live(read_live(folder))
+    if json_output:
+        print_json(document)
+        return
+    table = Table(title=f"{document['pairs']} pairs, per payment", title_justify="left")
+    for title in ("", "without", "buying", "change"):
+        table.add_column(title, justify="left" if not title else "right")
+    for name in FIGURES:
+        row = document[name]
+        cells = [_said(row[column]) for column in ("without", "buying", "change")]
+        table.add_row(name.replace("_", " "), *cells)
+    console.print(table)
