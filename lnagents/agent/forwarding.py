@@ -61,6 +61,7 @@ class Forwarding:
             observer.promised = self.passes.promised_msat
         self.quotes: ForwardQuotes | None = None
         """For those who leave the rest of a way to this agent; None: nobody may."""
+        self._ledger = DelegationLedger(store.database)
         self._delegation: DelegationDesk | None = None
         section = None if self._section is None else self._section.delegation
         if section is not None:
@@ -75,7 +76,7 @@ class Forwarding:
             )
             self._delegation = DelegationDesk(
                 payer=payer,
-                ledger=DelegationLedger(store.database),
+                ledger=self._ledger,
                 observer=observer,
                 section=section,
                 quotes=self.quotes,
@@ -97,10 +98,13 @@ class Forwarding:
         """Decide until `group` ends.
 
         Raises:
-            ConfigError: the macaroon does not allow it.
+            ConfigError: the macaroon does not allow it, or payments that were left to this agent
+                have not ended, and would have nobody who ends them.
             LndError: the node does not tell its channels.
             StoreError: the store cannot be read.
         """
+        if self._delegation is None:
+            await self._see_that_nothing_is_open()
         if self._section is None:
             return
         deciders: list[Decider] = []
@@ -122,3 +126,13 @@ class Forwarding:
         if await forwarder.wait_known(KNOWN_SECONDS) is ForwarderState.FORBIDDEN:
             problem = "does not allow deciding on forwards; bake one with role forwarder"
             raise ConfigError("lnd.macaroon", problem)
+
+    async def _see_that_nothing_is_open(self) -> None:
+        """The node keeps what is open for a desk that knows of it; others would give it back."""
+        count = len(await self._ledger.unfinished())
+        if count:
+            problem = (
+                f"{count} payments that were left to this agent have not ended; keep the section,"
+                " and the mode live, until they have"
+            )
+            raise ConfigError("forwarding.delegation", problem)

@@ -336,6 +336,13 @@ async def test_killed_at_any_step_it_loses_nothing(
     if step != "answered":
         assert not attempt.done(), "the node does not wait for its agent"
     agent.command = None
+    if step == "payment recorded":
+        # Without its section nobody would know what to do with what the node holds.
+        agent.configure({"forwarding": {}})
+        await agent.launch()
+        assert await agent.wait() == 2
+        assert "have not ended" in " ".join(agent.log.read_text().split())
+        agent.configure(FORWARDING)
     await agent.start()
     async with asyncio.timeout(PATIENCE_SECONDS):
         ended = await attempt
