@@ -126,10 +126,12 @@ class HtlcInterceptor:
                     message = await side.read
                 if not isinstance(message, router.ForwardHtlcInterceptRequest):
                     return  # the end of the stream
+                # The next one comes while this one is decided on: HTLCs come in bursts, and those
+                # that are answered together go on in one commitment.
+                side.read = asyncio.ensure_future(side.call.read())
                 htlc = convert_payments.held_htlc(message)
                 self._held[htlc.incoming_scid, htlc.incoming_htlc_id] = side.call
                 yield htlc
-                side.read = asyncio.ensure_future(side.call.read())
         finally:
             self._held.clear()
             for side in sides:
