@@ -172,6 +172,10 @@ def live(
     condition, lives through the same in the twin, and writes live.html and live.json. Runs that
     have a result are not made again; Ctrl-C loses only the one under way, and stops all nodes.
     """
+    import logging
+
+    import structlog
+
     from lnagents.cli.live_view import LiveView, interrupted_once
     from lnagents.cli.testbed import backend_kind
     from lnagents.evaluate.live.page import summarise_live, write_live_page
@@ -180,6 +184,8 @@ def live(
     from lnagents.evaluate.live.runner import run_live, team_digest
     from lnagents.evaluate.live.scores import score
 
+    # What actors of the twin note would get between the lines, and into the JSON.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     chosen = load_plan(plan)
     if scenario is not None:
         chosen = chosen.with_scenario(scenario_named(scenario))
