@@ -166,13 +166,16 @@ class Definition(StrictModel):
             twice = [name for name, count in Counter(given).items() if count > 1]
             if twice:
                 raise ValueError(f"{key}: {twice[0]!r} occurs twice")
+        families = [one.name for one in self.families]
+        lessons = () if self.learners is None else self.learners.lessons.families
         for key, named, known in (
-            ("contestants", stress.contestants, names),
-            ("families", stress.families, [one.name for one in self.families]),
+            ("stress.contestants", stress.contestants, names),
+            ("stress.families", stress.families, families),
+            ("learners.lessons.families", lessons, families),
         ):
             strange = [one for one in named if one not in known]
             if strange:
-                raise ValueError(f"stress.{key}: {strange[0]!r} is none of them")
+                raise ValueError(f"{key}: {strange[0]!r} is none of them")
         late = [one.kind for one in stress.disturbances if one.begin + one.rounds >= self.rounds]
         if late:
             raise ValueError(

@@ -38,6 +38,9 @@ class Lessons(StrictModel):
     """Of each family with all seats, and as many with every second one."""
     networks: Annotated[int, Field(ge=1)] = 32
     """Training networks of each family; episodes draw from them."""
+    families: tuple[str, ...] = ()
+    """On whose networks they learn, by name; none: on all. On the others it then shows what becomes
+    of teams in networks of a kind that they have never seen."""
     rounds: Annotated[int, Field(ge=2)] = 25
     """Of an episode."""
     train: dict[str, Any] = Field(default_factory=dict)
@@ -112,6 +115,7 @@ class Learners(StrictModel):
         Raises:
             ExperimentError: the trainer has no such settings.
         """
+        chosen = self.lessons.families or tuple(family.name for family in families)
         cells = itertools.product(self.algorithms, self.rewards.items(), self.opponent_models)
         grid = {}
         for algorithm, (reward_name, reward), model in cells:
@@ -121,7 +125,7 @@ class Learners(StrictModel):
             parts = [algorithm, reward_name] + ([model] if model != "none" else [])
             grid["-".join(parts)] = tuple(
                 Training(
-                    families=tuple(families),
+                    families=tuple(family for family in families if family.name in chosen),
                     lessons=self.lessons,
                     reward=reward,
                     changes=changes,

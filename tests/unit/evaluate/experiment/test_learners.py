@@ -123,6 +123,15 @@ def test_an_environment_depends_on_its_own_seed_alone() -> None:
     assert differ == [False, True, False, False] * 2
 
 
+def test_learners_can_be_kept_from_some_families() -> None:
+    narrow = definition(TEXT.replace("networks: 2", "networks: 2\n    families: [hubs]"))
+    assert {one.families for one in narrow.trainings()} == {(HUBS,)}
+    assert {one.family.name for one in narrow.runs()} == {"paths", "hubs"}
+    assert {one.families for one in definition().trainings()} == {(PATHS, HUBS)}
+    with pytest.raises(ExperimentError, match=r"learners\.lessons\.families: 'hub' is none of"):
+        definition(TEXT.replace("networks: 2", "networks: 2\n    families: [hub]"))
+
+
 def test_learners_train_on_training_networks_only(monkeypatch: pytest.MonkeyPatch) -> None:
     splits = []
 
