@@ -107,6 +107,12 @@ def count_scale(count: int) -> float:
     return against(count, NATS_PER_COUNT)
 
 
+def count_of(scaled: FloatArray) -> FloatArray:
+    """The counts that `count_scale` made these of."""
+    counts: FloatArray = np.expm1(scaled * np.float32(_LOG_COUNT))
+    return counts
+
+
 def flow_scale(amount: Msat, capacity: Msat) -> float:
     """Volume against capacity: 0 for none, 1 for the whole capacity; fine for small flows."""
     return against(100.0 * amount / capacity, _LOG_PERCENT) if capacity > 0 else 0.0

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from lnagents.env.arrays import TERM_NAMES, ActionArrays, RoundArrays
 from lnagents.env.batch import LightningBatch
 from lnagents.env.encoding import ACTION_NAMES, CHANNEL_FEATURE_NAMES, NODE_FEATURE_NAMES
-from lnagents.env.features import FloatArray, flow_of, money_of
+from lnagents.env.features import FloatArray
 from lnagents.env.neighbourhood import NEIGHBOUR_FEATURES, neighbourhood, with_changes
 from lnagents.env.payments import RandomDemand
 from lnagents.env.peers import (
@@ -31,6 +31,7 @@ from lnagents.env.settings import EnvSettings
 from lnagents.env.truth import TRUTH_COLUMNS
 from lnagents.env.twin_peers import fill_liquidity, fill_peer_rows
 from lnagents.env.twin_world import TwinWorld
+from lnagents.evaluate.credit import channel_worth
 from lnagents.evaluate.networks import find_network
 from lnagents.evaluate.opponents import Opponents, OpponentSpec
 from lnagents.evaluate.truth_rows import truth_rows
@@ -42,11 +43,6 @@ from lnagents.twin.network import Network
 
 if TYPE_CHECKING:
     from lnagents.learn.task import Actions, Seen, StepResult
-
-
-_FEES_EARNED = CHANNEL_FEATURE_NAMES.index("fees_earned")
-_OUTFLOW = CHANNEL_FEATURE_NAMES.index("outflow")
-_CAPACITY = CHANNEL_FEATURE_NAMES.index("capacity")
 
 
 class RewardSpec(StrictModel):
@@ -189,7 +185,7 @@ class LightningTask:
         )
 
     def _row_rewards(self, arrays: RoundArrays) -> FloatArray | None:
-        """[batch, agents, rows], what a channel earned and carried is worth to its agent.
+        """[batch, agents, rows], what became of a channel is worth to its agent.
 
         A reward that agents share has every agent's own in it, but a part of it only. None if the
         reward is no sum of terms.
@@ -199,12 +195,7 @@ class LightningTask:
             return None
         shared = mean_weight(settings.mode, settings.mix)
         part = (1.0 - shared + shared / self._batch.agents) / settings.reward_unit_msat
-        weights, rows = settings.weights, arrays.channels
-        gained = np.float32(part * weights.fees_earned) * money_of(rows[..., _FEES_EARNED])
-        if weights.forwarded_ppm:
-            carried = flow_of(rows[..., _OUTFLOW], rows[..., _CAPACITY])
-            gained += np.float32(1e-6 * part * weights.forwarded_ppm) * carried
-        return gained
+        return np.float32(part) * channel_worth(arrays, settings.weights)
 
     def close(self) -> None:
         """Close the worlds."""

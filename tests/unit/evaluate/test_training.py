@@ -13,10 +13,12 @@ import torch
 import yaml
 
 from lnagents.env.arrays import ActionArrays
+from lnagents.env.encoding import facts_of_channel, facts_of_node
 from lnagents.env.neighbourhood import NEIGHBOUR_FEATURES
 from lnagents.env.peers import LIQUIDITY_BINS, PEER_FEATURES, UNKNOWN, PeerMemory
 from lnagents.env.truth import truth_array
 from lnagents.env.twin_peers import fill_liquidity, fill_peer_rows
+from lnagents.evaluate.credit import network_parts
 from lnagents.evaluate.executors import Processes
 from lnagents.evaluate.rollouts import SpreadRollouts
 from lnagents.evaluate.train_run import (
@@ -84,8 +86,8 @@ def test_a_task_is_its_batch_in_other_words() -> None:
     ("reward", "part"),
     [
         ({}, 1.0),
-        ({"mode": "mixed", "mix": 0.5}, 0.5 + 0.5 / 4),
-        ({"mode": "cooperative"}, 1.0 / 4),
+        ({"mode": "mixed", "mix": 0.5}, 0.5 + 0.5 / 7),
+        ({"mode": "cooperative"}, 1.0 / 7),
     ],
 )
 def test_a_channel_is_credited_with_its_part_of_what_its_agent_is_rewarded_with(
@@ -95,7 +97,7 @@ def test_a_channel_is_credited_with_its_part_of_what_its_agent_is_rewarded_with(
     worth = money | {"network_term_msat": 0.0, "forwarded_ppm": 300.0}
     task = config(task={"reward": reward | worth}).make_task()
     shape = (*task.reset([5, 6]).mask.shape, len(task.shape.actions))
-    assert shape[1] == 4
+    assert shape[1] == 7
     total = 0.0
     for _ in range(4):
         result = task.step(Actions(np.zeros(shape, np.float32), np.zeros(shape[:2], np.int64)))
@@ -107,6 +109,30 @@ def test_a_channel_is_credited_with_its_part_of_what_its_agent_is_rewarded_with(
         np.testing.assert_allclose(result.rewards.sum(-1), own.sum(-1) / 1_000, rtol=1e-5)
         total += own.sum()
     assert total > 0.0
+
+
+def test_channels_share_what_their_node_does_for_the_network() -> None:
+    crowded = {"rounds": 10, "payments_per_round": 60, "amount": {"median_sat": 300_000}}
+    batch = config(task=crowded).make_task()._batch
+    batch.reset([5, 6])
+    fees = np.zeros((len(batch), batch.agents, batch.max_channels, 3), np.float32)
+    failed = 0.0
+    for _ in range(10):
+        arrays = batch.step(ActionArrays(fees)).seen
+        parts = network_parts(arrays)
+        assert parts.shape == arrays.channel_mask.shape
+        assert not parts[arrays.channel_mask == 0].any()
+        for place, world in enumerate(batch.worlds):
+            for agent, view in enumerate(world.observe().values()):
+                flows = [channel.flow for channel in view.channels]
+                if any(flow.failed_forwards > 1 and not flow.forwards for flow in flows):
+                    continue  # their number cannot be seen
+                facts = facts_of_node(view, [facts_of_channel(one) for one in view.channels])
+                lost = facts.failed_forwards / max(1, facts.forwards + facts.failed_forwards)
+                expected = 0.5 * (facts.even_capacity / facts.capacity - lost)
+                assert parts[place, agent].sum() == pytest.approx(expected, abs=1e-4)
+                failed += lost
+    assert failed > 0.0
 
 
 def test_environments_of_one_task_may_as_well_be_those_of_several() -> None:
