@@ -123,6 +123,9 @@ class TrainSettings(StrictModel):
     """How much of a row's advantage is its own, see `lnagents.learn.credit`; the rest is shared."""
     initial_level: Annotated[float, Field(gt=-1.0, lt=1.0)] = 0.0
     """Where all continuous actions begin, in their range of -1 to 1."""
+    first_rule: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """What actors do before they have learned anything, instead of `initial_level`: by action, the
+    weight of each feature of a row, see `lnagents.learn.beginning`; none: all rows alike."""
     initial_deviation: Annotated[float, Field(gt=0.0)] = 0.3
     """Standard deviation of continuous actions at the start, before their bound."""
     min_deviation: Annotated[float, Field(gt=0.0)] = 0.03

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lnagents.learn import ppo, team_checkpoint
 from lnagents.learn.adam import Adam
+from lnagents.learn.beginning import fit_to_rule
 from lnagents.learn.checkpoint import broken_state_refused
 from lnagents.learn.credit import row_gains
 from lnagents.learn.drift import FITTED, Watch, foreseen, spaced
@@ -121,6 +122,7 @@ class Trainer:
 
         Raises:
             ValueError: the task does not offer what the algorithm looks at.
+            ConfigError: nor what the settings' first rule does.
         """
         keep_memory()
         self.task = task
@@ -131,6 +133,9 @@ class Trainer:
         """How many have been made."""
         generator = torch.Generator().manual_seed(seed)
         self.policy = Policy(task.shape, settings, generator)
+        actor = self.policy.actor.rows
+        if settings.first_rule and actor is not None:
+            fit_to_rule(actor, self.policy.sizes, settings.first_rule, generator)
         self._critic = TeamCritic(self.policy.sizes, task.shape, self.policy.algorithm, generator)
         parameters = [*self.policy.actor.parameters(), *self._critic.parameters()]
         if self.policy.memory is not None:

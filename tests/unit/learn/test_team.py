@@ -23,7 +23,7 @@ from lnagents.learn.settings import TrainSettings, constant
 from lnagents.learn.task import Seen, TaskShape
 from lnagents.learn.team import TeamCritic
 from lnagents.learn.trainer import Trainer, TrainReport, load_policy
-from lnagents.model.errors import CheckpointError
+from lnagents.model.errors import CheckpointError, ConfigError
 from tests.unit.learn.tasks import MatchTask
 
 ALGORITHMS = list(AlgorithmName)
@@ -475,3 +475,29 @@ def test_continuous_actions_begin_where_the_settings_say(shared: bool) -> None:
     real = seen.mask > 0.0
     assert rows[real] == pytest.approx(0.4, abs=1e-6)
     assert not rows[~real].any()
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_actors_begin_with_the_rule_that_the_settings_say(shared: bool) -> None:
+    task = MatchTask()
+    rule = {"level": {"constant": 0.5, "wanted": -0.8}}
+    trainer = Trainer(task, settings(shared=shared, first_rule=rule), 1)
+    seen = begun(task, 0)
+    seen.rows[..., 0] = np.random.default_rng(1).random(seen.rows.shape[:-1], np.float32)
+    levels = trainer.policy.act(seen).rows[..., 0]
+    real = seen.mask > 0.0
+    expected = 0.5 - 0.8 * seen.rows[..., 0]
+    assert np.abs(levels - expected)[real].mean() < 0.1
+    assert np.corrcoef(levels[real], expected[real])[0, 1] > 0.7
+
+
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [
+        ({"price": {"constant": 1.0}}, "first_rule: 'price' is none of"),
+        ({"level": {"weather": 1.0}}, "first_rule.level: 'weather' is none of"),
+    ],
+)
+def test_rules_name_what_there_is(rule: dict[str, dict[str, float]], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        Trainer(MatchTask(), settings(first_rule=rule), 1)
