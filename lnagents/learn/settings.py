@@ -141,6 +141,10 @@ class TrainSettings(StrictModel):
     opponent_learning_rate: Annotated[float, Field(gt=0.0)] = 2e-3
     """Of these passes."""
 
+    def __hash__(self) -> int:
+        # Configurations are keys, and dicts are not hashed by themselves.
+        return hash(self.model_dump_json())
+
     @model_validator(mode="after")
     def _deviations_in_order(self) -> TrainSettings:
         if not self.min_deviation <= self.initial_deviation <= self.max_deviation:
