@@ -109,7 +109,7 @@ def count_scale(count: int) -> float:
 
 def count_of(scaled: FloatArray) -> FloatArray:
     """The counts that `count_scale` made these of."""
-    counts: FloatArray = np.expm1(scaled * np.float32(_LOG_COUNT))
+    counts: FloatArray = np.expm1(scaled * np.float32(NATS_PER_COUNT))
     return counts
 
 
