@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lnagents.env.heuristics.actor import ChannelPricer, Heuristic, Price
-from lnagents.env.heuristics.balance import MatchPeer, PassiveRebalance, Proportional
+from lnagents.env.heuristics.balance import (
+    MatchPeer,
+    PassiveRebalance,
+    Proportional,
+    SteepBalance,
+)
 from lnagents.env.heuristics.clboss import PriceCards
 from lnagents.env.heuristics.fixed import FixedFees, LndDefault, LowFee, RandomFees, Wall
 from lnagents.env.heuristics.flow import LndgRules
@@ -20,6 +25,7 @@ from lnagents.model.errors import ConfigError
 HEURISTICS: dict[str, Callable[[int], Heuristic]] = {
     "lnd-default": lambda seed: LndDefault(),
     "proportional": lambda seed: Proportional(),
+    "steep-balance": lambda seed: SteepBalance(),
     "match-peer": lambda seed: MatchPeer(),
     "lndg": lambda seed: LndgRules(),
     "clboss": lambda seed: PriceCards(seed),
@@ -71,6 +77,7 @@ __all__ = [
     "PriceCards",
     "Proportional",
     "RandomFees",
+    "SteepBalance",
     "ThompsonSampling",
     "Wall",
     "make_heuristic",

@@ -6,7 +6,7 @@ import math
 
 from lnagents.env.fees import FeeBounds
 from lnagents.env.heuristics.actor import ChannelPricer, Price, found_rate, local_share, to_peer
-from lnagents.model.units import Msat, Ppm
+from lnagents.model.units import Msat, Ppm, ShortChannelId
 from lnagents.model.view import ChannelView, NodeView
 
 STEEPNESS = math.log(50.0)
@@ -81,7 +81,28 @@ class MatchPeer(ChannelPricer):
         return Price(theirs.fee_rate_ppm, theirs.base_fee_msat, "as the peer")
 
 
-class PassiveRebalance(ChannelPricer):
+class _ByBalance(ChannelPricer):
+    """A rule that prices a channel anew when its balance has moved by a share of it."""
+
+    _THRESHOLD: float
+
+    def __init__(self, bounds: FeeBounds | None) -> None:
+        super().__init__(bounds)
+        self._shares: dict[ShortChannelId, float] = {}
+
+    def _price(self, channel: ChannelView, view: NodeView) -> Price | None:
+        share = local_share((channel,))
+        announced = self._shares.get(channel.scid)
+        if announced is not None and abs(share - announced) < self._THRESHOLD:
+            return None
+        self._shares[channel.scid] = share
+        return self._price_at(share, channel)
+
+    def _price_at(self, share: float, channel: ChannelView) -> Price:
+        raise NotImplementedError
+
+
+class PassiveRebalance(_ByBalance):
     """The rate that was found, times `balance_factor`: payments are to rebalance the channels.
 
     Source: ZmnSCPxj, "Three Strategies for Lightning Forwarding Nodes", lightning-dev, 28 June
@@ -96,14 +117,37 @@ class PassiveRebalance(ChannelPricer):
         """A rebalancer; `base_msat` None leaves base fees as they are."""
         super().__init__(bounds)
         self._base = base_msat
-        self._shares: dict[int, float] = {}
 
-    def _price(self, channel: ChannelView, view: NodeView) -> Price | None:
-        share = local_share((channel,))
-        announced = self._shares.get(channel.scid)
-        if announced is not None and abs(share - announced) < self._THRESHOLD:
-            return None
-        self._shares[channel.scid] = share
+    def _price_at(self, share: float, channel: ChannelView) -> Price:
         # From a fee of nothing no factor leads away.
         rate = max(1, found_rate(channel)) * balance_factor(share)
         return Price(round(rate), self._base, f"passive rebalancing: local balance {share:.0%}")
+
+
+class SteepBalance(_ByBalance):
+    """`middle_ppm` for an even channel, `span` times as much for an empty one as for a full one.
+
+    The best for profit of a grid of 20 such rules on training networks of `learning-quick`
+    (docs/learning.md): what learners have to beat, once a rule may charge as much as they do. No
+    base fee; balances that moved by less than 2 % of the channel are not announced.
+    """
+
+    _THRESHOLD = 0.02
+
+    def __init__(
+        self, middle_ppm: Ppm = 200, span: float = 100.0, bounds: FeeBounds | None = None
+    ) -> None:
+        """The rule.
+
+        Raises:
+            ValueError: the rate is negative, or the span less than 1.
+        """
+        super().__init__(bounds)
+        if middle_ppm < 0 or span < 1.0:
+            raise ValueError(f"{middle_ppm} ppm with a span of {span:g} is no rule")
+        self._middle = middle_ppm
+        self._span = span
+
+    def _price_at(self, share: float, channel: ChannelView) -> Price:
+        rate = round(self._middle * self._span ** (0.5 - share))
+        return Price(rate, 0, f"steep balance: local balance {share:.0%}")

@@ -23,6 +23,7 @@ from lnagents.env.heuristics import (
     PriceCards,
     Proportional,
     RandomFees,
+    SteepBalance,
     ThompsonSampling,
     Wall,
     make_heuristic,
@@ -129,6 +130,25 @@ def test_fixed_fees_are_set_once(agent: Heuristic, rate: int, base: int) -> None
 @pytest.mark.parametrize(("share", "rate"), [(0.0, 300), (0.5, 200), (0.75, 150), (1.0, 100)])
 def test_proportional_is_linear_in_the_balance(share: float, rate: int) -> None:
     assert act(Proportional(), channel(share, rate=5_000)).fee_rate_ppm == rate
+
+
+@pytest.mark.parametrize(("share", "rate"), [(0.0, 2_000), (0.5, 200), (0.75, 63), (1.0, 20)])
+def test_steep_balance_spans_a_hundredfold(share: float, rate: int) -> None:
+    decision = act(SteepBalance(), channel(share, rate=5_000, base=1_000))
+    assert (decision.fee_rate_ppm, decision.base_fee_msat) == (rate, 0)
+
+
+def test_steep_balance_moves_when_the_balance_does() -> None:
+    agent = SteepBalance()
+    act(agent, channel(0.5, rate=200, base=0))
+    assert act(agent, channel(0.515, rate=200, base=0)) == ChannelDecision()
+    assert act(agent, channel(0.53, rate=200, base=0)).fee_rate_ppm == 174
+
+
+@pytest.mark.parametrize(("middle", "span"), [(-1, 100.0), (200, 0.5)])
+def test_steep_balance_refuses_what_is_no_rule(middle: int, span: float) -> None:
+    with pytest.raises(ValueError, match="is no rule"):
+        SteepBalance(middle, span)
 
 
 def test_proportional_does_not_announce_small_changes() -> None:
