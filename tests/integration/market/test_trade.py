@@ -29,12 +29,14 @@ from lnagents.model.errors import (
     NotForSaleError,
     PriceError,
 )
+from lnagents.model.graph import ChannelPolicy
 from lnagents.testbed import Testbed
 from lnagents.testbed.backend import ServiceState, aperture_service
 from lnagents.testbed.waiting import wait_until
 from tests.integration.market.trading import (
     PRICE_SAT,
     SELLER,
+    FixedFees,
     ForgingNode,
     Market,
 )
@@ -247,15 +249,18 @@ async def test_every_product_is_sold(market: Market, testbed: Testbed) -> None:
     assert isinstance(route, RouteQuote)
     assert 0.0 < route.probability <= 1.0
 
-    # The route leads there, at what the policies on the way ask for.
+    # The route leads there, at what the seller promised for its own channel and the policies on
+    # the way ask for.
     graph = await market.witness.graph()
-    at, total = market.seller.key, 0
+    own = FixedFees().promise(route.hops[0].scid, route.expires_at)
+    at, total = market.seller.key, ChannelPolicy(*own).outbound_fee(route.hops[0].amount_msat)
     arriving = [hop.amount_msat for hop in route.hops]
     for hop in route.hops:
         edge = graph.channels[hop.scid].edge_from(at)
         assert edge.target == hop.target
         assert edge.policy is not None
-        total += edge.policy.outbound_fee(hop.amount_msat)
+        if at != market.seller.key:
+            total += edge.policy.outbound_fee(hop.amount_msat)
         at = hop.target
     assert at == testbed.nodes["frank"].key
     assert arriving[-1] == 1_000_000
