@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 from lnagents.env.fees import FeeBounds
 from lnagents.env.heuristics.actor import ChannelPricer, Price, found_rate, local_share, to_peer
@@ -98,8 +99,9 @@ class _ByBalance(ChannelPricer):
         self._shares[channel.scid] = share
         return self._price_at(share, channel)
 
+    @abstractmethod
     def _price_at(self, share: float, channel: ChannelView) -> Price:
-        raise NotImplementedError
+        """What `channel` shall charge with this local share of its balance."""
 
 
 class PassiveRebalance(_ByBalance):
