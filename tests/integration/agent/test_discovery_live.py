@@ -12,8 +12,8 @@ from lnagents.market.discovery import SELLER_FEATURE_BIT
 from lnagents.testbed import Testbed
 from lnagents.testbed.toolchain import Product, find_or_provide
 from lnagents.testbed.toolchain.processes import run_program
+from tests.integration.agent.commands import run_command
 from tests.integration.agent.test_hints_live import AMOUNT_MSAT, BUYER, SELLER, start_seller
-from tests.integration.agent.test_market_buy_live import run_market
 
 if TYPE_CHECKING:
     from tests.integration.agent.conftest import MakeAgent
@@ -56,7 +56,7 @@ async def test_an_announced_seller_is_found_and_bought_from(
     found = []
     async with _announced(testbed):
         for _ in range(50):
-            code, out, err = await run_market("find", "-c", str(buyer.config), "--json")
+            code, out, err = await run_command("market", "find", "-c", str(buyer.config), "--json")
             assert code == 0, err
             found = json.loads(out)
             if found:

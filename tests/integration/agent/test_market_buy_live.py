@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,26 +14,17 @@ import pytest
 from lnagents.market import FeeCommitment, LiquidityHint, RouteQuote, open_document
 from lnagents.model.units import format_short_channel_id
 from lnagents.testbed import Testbed
+from tests.integration.agent.commands import run_command
 from tests.integration.agent.test_hints_live import BUYER, SELLER, start_seller
 
 if TYPE_CHECKING:
     from tests.integration.agent.conftest import AgentProcess, MakeAgent
 
 
-async def run_market(*arguments: str) -> tuple[int, str, str]:
-    """Exit code, output and complaints of `lnagents market …`."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "lnagents", "market", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    async with asyncio.timeout(120.0):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
-
-
 async def _bought(agent: AgentProcess, *arguments: str) -> dict[str, Any]:
-    code, out, err = await run_market("buy", *arguments, "-c", str(agent.config), "--json")
+    code, out, err = await run_command(
+        "market", "buy", *arguments, "-c", str(agent.config), "--json"
+    )
     assert code == 0, err
     answer: dict[str, Any] = json.loads(out)
     return answer
@@ -73,7 +63,7 @@ async def test_every_product_is_bought_once_and_kept_where_it_says(
         again = await _bought(buyer, *where, *question)
         assert (again["nonce"], again["paid_now"]) == (answer["nonce"], False)
         # Nothing contradicts it yet, and `verify` reads what `buy` wrote.
-        code, out, _ = await run_market("verify", str(kept))
+        code, out, _ = await run_command("market", "verify", str(kept))
         assert (code, out.split(":")[0]) == (4, "not decidable")
     # The own policy chose the way of each of the three payments, and no advice was bought for them.
     assert _settled(buyer) == 3
@@ -85,7 +75,7 @@ async def test_every_product_is_bought_once_and_kept_where_it_says(
 
     out_file = tmp_path / "new.signed"
     anew = ("commitment", channel, "600", "-c", str(buyer.config), "--again")
-    code, out, _ = await run_market("buy", *where, *anew, "--out", str(out_file))
+    code, out, _ = await run_command("market", "buy", *where, *anew, "--out", str(out_file))
     assert (code, out_file.exists()) == (0, True)
     assert out.startswith("paid 3 sat\n")
     assert f"kept in {out_file}" in out
@@ -101,7 +91,7 @@ async def test_bad_input_is_2_and_what_cannot_be_bought_says_why(
     channel = await _channel(testbed)
     good = ("commitment", channel, "600")
     at = ("-c", str(buyer.config))
-    code, _, err = await run_market("buy", url, node, *good, *at)
+    code, _, err = await run_command("market", "buy", url, node, *good, *at)
     assert code == 1
     assert "no agent listens" in err
     await buyer.start()
@@ -113,7 +103,7 @@ async def test_bad_input_is_2_and_what_cannot_be_bought_says_why(
         (url, node, *good),
         (url, node, *good, *at, "--max-price-sat", "0"),
     ):
-        code, out, err = await run_market("buy", *wrong)
+        code, out, err = await run_command("market", "buy", *wrong)
         assert (code, out) == (2, ""), err
         assert "Traceback" not in err
     for arguments, complaint in (
@@ -122,7 +112,7 @@ async def test_bad_input_is_2_and_what_cannot_be_bought_says_why(
         ((url, node, "commitment", channel, "999999", *at), "no promise is made for more"),
         (("http://127.0.0.1:9", node, *good, *at), "does not answer"),
     ):
-        code, out, err = await run_market("buy", *arguments)
+        code, out, err = await run_command("market", "buy", *arguments)
         assert (code, out) == (1, "")
         assert complaint in err
     assert (_settled(buyer), (await buyer.control.status()).hints_bought) == (0, 0)
@@ -137,7 +127,9 @@ async def test_killed_after_it_paid_it_collects_and_pays_nothing_again(
     await buyer.start()
     where = (testbed.sellers[SELLER].url, testbed.nodes[SELLER].key)
     question = ("commitment", await _channel(testbed), "600")
-    asking = asyncio.create_task(run_market("buy", *where, *question, "-c", str(buyer.config)))
+    asking = asyncio.create_task(
+        run_command("market", "buy", *where, *question, "-c", str(buyer.config))
+    )
 
     async def until(state: str) -> None:
         async with asyncio.timeout(60.0):
@@ -195,7 +187,7 @@ async def test_a_fee_above_a_bought_promise_is_noticed_by_gossip(
     finally:
         await asyncio.sleep(1.1)
         await seller.set_policy(channel.channel_point, before)
-    code, out, _ = await run_market("score", "-c", str(buyer.config), "--json")
+    code, out, _ = await run_command("market", "score", "-c", str(buyer.config), "--json")
     assert code == 0
     [score] = json.loads(out)["sellers"]
     assert (score["product"], score["broken_promises"]) == ("commitment", 1)
