@@ -259,7 +259,8 @@ class DelegationSection(StrictModel):
     """Paying the rest of a way for others (`lnagents.agent.delegation`).
 
     The node has to be started with `requireinterceptor`: without, a daemon that ends after it paid
-    and before it was paid loses the amount.
+    and before it was paid loses the amount. It should be started with
+    `store-final-htlc-resolutions`, too, by which a daemon that was away learns how HTLCs ended.
     """
 
     base_fee_msat: NonNegative = 1_000

@@ -128,7 +128,7 @@ class Daemon:
                 finder=finder,
                 payer=self._payer,
                 config=config,
-                requires_interceptor=info.requires_interceptor,
+                node=info,
             )
             self._trader = Trader(
                 client=client,

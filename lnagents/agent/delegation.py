@@ -13,7 +13,9 @@ brings: it has earned the difference. If it finds no way, the HTLC goes back and
   its payment begun, and gets its end: nothing is paid a second time.
 * LND gives every HTLC back 19 blocks before it expires (`DefaultFinalCltvRejectDelta`). What is
   paid onward expires `time_lock_delta` blocks before the HTLC, so that is how long a daemon may be
-  away at the worst possible moment, less 19.
+  away at the worst possible moment, less 19. If it stays away for longer, it finds out from the
+  node's own book what became of the HTLC, provided that the node keeps one
+  (`store-final-htlc-resolutions`); otherwise what it cannot find out counts as lost.
 * A hash that was paid, or is being paid, is not paid again for another HTLC, so that nobody who
   learned its preimage gets anything here.
 * What is under way counts against the agent's money limits until the HTLC's money has come in.
@@ -32,6 +34,7 @@ import structlog
 from lnagents.agent.config import DelegationSection
 from lnagents.agent.delegation_ledger import (
     DelegationLedger,
+    DelegationRecord,
     DelegationRefusal,
     DelegationState,
     DelegationTotals,
@@ -44,7 +47,13 @@ from lnagents.agent.orders import PaymentOrder, Relay
 from lnagents.lnd import FailHtlc, HeldHtlc, HtlcAnswer, SettleHtlc
 from lnagents.market.pass_book import HtlcName
 from lnagents.model.delegation import DELEGATION_RECORD, NOWHERE, Delegation
-from lnagents.model.errors import LimitExceededError, LndError, PaymentError, StoreError
+from lnagents.model.errors import (
+    LimitExceededError,
+    LndError,
+    PaymentError,
+    PermissionRefusedError,
+    StoreError,
+)
 from lnagents.model.payment import HtlcEvent, HtlcEventKind, Invoice
 from lnagents.model.units import Msat, PaymentHash, ShortChannelId
 
@@ -56,6 +65,12 @@ LOCAL_SECONDS = 1.0
 
 LOOK_SECONDS = 30.0
 """Between two looks for HTLCs whose end no event told; so old must they be to count."""
+
+GIVEN_BACK_BLOCKS = 19
+"""Before its expiry LND gives an HTLC back, and not sooner (`DefaultFinalCltvRejectDelta`)."""
+
+UNTOLD_BLOCKS = 1_008
+"""After its expiry, an HTLC of which the node does not tell how it ended counts as given back."""
 
 _log = structlog.get_logger("lnagents.agent.delegation")
 
@@ -77,6 +92,13 @@ class QuoteChecker(Protocol):
         """Whether the delegation's quote was made here, for just this; it may have expired."""
 
 
+class NodeBook(Protocol):
+    """What the node wrote down; `lnagents.lnd.LndClient` asks it."""
+
+    async def htlc_settled(self, scid: ShortChannelId, htlc_id: int) -> bool | None:
+        """Whether an HTLC that came in was settled, or given back; None: not told."""
+
+
 class _RefusedError(Exception):
     def __init__(self, refusal: DelegationRefusal, reason: str = "") -> None:
         super().__init__(reason or refusal.value)
@@ -91,6 +113,7 @@ class DelegationDesk:
         *,
         payer: OnwardPayer,
         ledger: DelegationLedger,
+        node: NodeBook,
         observer: Observer,
         section: DelegationSection,
         quotes: QuoteChecker | None = None,
@@ -104,12 +127,14 @@ class DelegationDesk:
         """
         self._payer = payer
         self._ledger = ledger
+        self._node = node
         self._observer = observer
         self._section = section
         self._terms = section.terms()
         self._quotes = quotes
         self._leaves_enough = leaves_enough
         self._clock = clock
+        self._began = clock()
         self._handling: dict[PaymentHash, tuple[HtlcName, asyncio.Lock]] = {}
         self._open: set[HtlcName] = set()
         """Taken on, and not known to have ended."""
@@ -129,12 +154,13 @@ class DelegationDesk:
     async def run(self) -> None:
         """Write down how HTLCs end, until cancelled."""
         while True:
+            # At once, too: what ended while the agent was away no event tells.
+            with contextlib.suppress(LndError, StoreError):
+                await self.look()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     while True:
                         await self._end(*await self._ends.get())
-            with contextlib.suppress(LndError, StoreError):
-                await self.look()
 
     # ---- Deciding
 
@@ -296,9 +322,6 @@ class DelegationDesk:
     async def look(self) -> None:
         """End those that are in their channel no more, though no event told how.
 
-        What was handed its preimage counts as settled: LND takes no other end for it while it
-        runs, and offers again what it could not deliver.
-
         Raises:
             LndError: the node does not tell its channels.
             StoreError: the store cannot be used.
@@ -306,12 +329,34 @@ class DelegationDesk:
         now = self._clock()
         channels = await self._observer.local_channels(0.0)
         for record in await self._ledger.unfinished():
+            fresh = record.at >= self._began and now - record.at < LOOK_SECONDS
+            if fresh or record.payment_hash in self._handling:
+                continue
             channel = channels.get(record.name[0])
-            handled = record.payment_hash in self._handling
-            if handled or channel is None or now - record.at < LOOK_SECONDS:
-                continue  # of a channel that is being closed, the chain decides
-            if record.name[1] not in channel.arriving:
-                await self._end(record.name, record.state is DelegationState.SETTLING)
+            if channel is None or record.name[1] not in channel.arriving:
+                settled = await self._settled(record, closed=channel is None)
+                if settled is not None:
+                    await self._end(record.name, settled)
+
+    async def _settled(self, record: DelegationRecord, *, closed: bool) -> bool | None:
+        """Whether one that has left its channel was settled; None: not known yet.
+
+        `closed`: the channel is not open any more, and the chain decides. Where the node does not
+        tell, it follows from what it may do: before it gives HTLCs back by itself, nothing but the
+        preimage can have ended one that was handed over.
+        """
+        try:
+            told = await self._node.htlc_settled(*record.name)
+        except PermissionRefusedError:  # a macaroon from before this was asked
+            told = None
+        if told is not None:
+            return told
+        if record.state is DelegationState.ACCEPTED and not closed:
+            return False
+        height = await self._observer.height()
+        if height < record.incoming_expiry - GIVEN_BACK_BLOCKS and not closed:
+            return True
+        return False if height >= record.incoming_expiry + UNTOLD_BLOCKS else None
 
     async def _count(self) -> None:
         self.totals = await self._ledger.totals()

@@ -6,7 +6,7 @@
 `accepted` is written together with the reservation of what is paid onward (`PaymentLedger`), before
 anything is sent. `settling`: the way is paid, and the node is handed the preimage. `settled`: the
 HTLC's money has come in, and what was paid for it is at stake no more. `lost`: it was paid onward,
-and the HTLC went back. That counts as spent for ever.
+and the HTLC went back, or nobody can tell whether it did. That counts as spent for ever.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ class DelegationRecord:
 
     name: HtlcName
     payment_hash: PaymentHash
+    incoming_expiry: int
+    """Block at which it expires."""
     state: DelegationState
     at: float
     """Unix seconds."""
@@ -225,7 +227,7 @@ class DelegationLedger:
 
 
 _OPEN = (DelegationState.ACCEPTED, DelegationState.SETTLING)
-_COLUMNS = "incoming_channel, incoming_htlc, payment_hash, state, at"
+_COLUMNS = "incoming_channel, incoming_htlc, payment_hash, incoming_expiry, state, at"
 
 
 def _find(connection: sqlite3.Connection, name: HtlcName) -> DelegationRecord | None:
@@ -237,10 +239,10 @@ def _find(connection: sqlite3.Connection, name: HtlcName) -> DelegationRecord | 
     return None if row is None else _record(row)
 
 
-def _record(row: tuple[str, int, str, str, float]) -> DelegationRecord:
-    channel, number, payment_hash, state, at = row
+def _record(row: tuple[str, int, str, int, str, float]) -> DelegationRecord:
+    channel, number, payment_hash, expiry, state, at = row
     name = parse_short_channel_id(channel), number
-    return DelegationRecord(name, payment_hash, DelegationState(state), at)
+    return DelegationRecord(name, payment_hash, expiry, DelegationState(state), at)
 
 
 def _set(

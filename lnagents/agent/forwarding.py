@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import structlog
+
 from lnagents.agent.candidates import RouteFinder
 from lnagents.agent.config import AgentConfig
 from lnagents.agent.delegation import DelegationDesk
@@ -18,9 +20,12 @@ from lnagents.agent.rooms import Rooms
 from lnagents.agent.store import Store
 from lnagents.lnd import LndClient
 from lnagents.model.errors import ConfigError
+from lnagents.model.graph import NodeInfo
 
 KNOWN_SECONDS = 30.0
 """How long the node may take to say whether this agent decides."""
+
+_log = structlog.get_logger("lnagents.agent.forwarding")
 
 
 class Forwarding:
@@ -35,12 +40,12 @@ class Forwarding:
         finder: RouteFinder,
         payer: Payer,
         config: AgentConfig,
-        requires_interceptor: bool,
+        node: NodeInfo,
     ) -> None:
-        """`requires_interceptor`: whether the node was started with that option.
+        """`node` is what the own node says of itself.
 
         Raises:
-            ConfigError: it was not, and ways of others are to be paid.
+            ConfigError: it does not require an interceptor, and ways of others are to be paid.
         """
         self._client = client
         self._section = None if config.dry_run else config.forwarding
@@ -65,18 +70,26 @@ class Forwarding:
         self._delegation: DelegationDesk | None = None
         section = None if self._section is None else self._section.delegation
         if section is not None:
-            if not requires_interceptor:
+            if not node.requires_interceptor:
                 problem = (
                     "the node has to be started with requireinterceptor=true; without, an agent"
                     " that ends in between loses what it has paid"
                 )
                 raise ConfigError("forwarding.delegation", problem)
+            if not node.keeps_resolutions:
+                _log.warning(
+                    "ends_not_kept",
+                    advice="start the node with store-final-htlc-resolutions=true: without, what"
+                    " it gives back while this agent is away for long counts as lost only days"
+                    " later",
+                )
             self.quotes = ForwardQuotes(
                 signer=client, observer=observer, finder=finder, section=section
             )
             self._delegation = DelegationDesk(
                 payer=payer,
                 ledger=self._ledger,
+                node=client,
                 observer=observer,
                 section=section,
                 quotes=self.quotes,

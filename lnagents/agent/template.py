@@ -87,7 +87,8 @@ seed = 0
 
 # Find the rest of a way for others, who pay by the HTLC itself. The node has to be started with
 # requireinterceptor=true: it then forwards nothing while no agent runs, and gives nothing back that
-# an agent has paid for.
+# an agent has paid for. Also with store-final-htlc-resolutions=true it can tell an agent that was
+# away how each HTLC ended.
 # [forwarding.delegation]
 # base_fee_msat = 1_000
 # fee_rate_ppm = 500

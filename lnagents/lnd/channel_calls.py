@@ -15,8 +15,12 @@ from lnagents.model.errors import (
 )
 from lnagents.model.graph import ChannelBalances, ChannelPolicy, LocalChannel
 from lnagents.model.payment import Forward
+from lnagents.model.units import ShortChannelId
 
 FORWARDS_PER_PAGE = 10_000
+
+RESOLUTIONS_OPTION = "store-final-htlc-resolutions"
+"""Without which LND does not keep how HTLCs ended."""
 
 OPENING_SECONDS = 120.0
 """A batch asks every peer in turn and then signs and publishes one transaction."""
@@ -129,6 +133,24 @@ class ChannelCalls:
             if failed.reason == ln.UpdateFailure.UPDATE_FAILURE_PENDING:
                 raise NodeUnavailableError(message)
             raise InvalidRequestError(message)
+
+    async def htlc_settled(self, scid: ShortChannelId, htlc_id: int) -> bool | None:
+        """How an HTLC that came in over `scid` ended, also on chain: settled, or given back.
+
+        None: not for good yet, or the node does not keep it (`NodeInfo.keeps_resolutions`).
+        """
+        stubs = await self._connection.stubs()
+        request = ln.LookupHtlcResolutionRequest(chan_id=scid, htlc_index=htlc_id)
+        try:
+            return (
+                await self._connection.ask(stubs.lightning.LookupHtlcResolution, request)
+            ).settled
+        except NotFoundError:
+            return None
+        except NodeUnavailableError as exc:
+            if RESOLUTIONS_OPTION in str(exc):
+                return None  # LND's status for it is the one of a node that is away
+            raise
 
     async def forwards(self, start: float, end: float) -> tuple[Forward, ...]:
         """Settled forwards from `start` to `end` (Unix seconds, whole seconds count), in order."""

@@ -62,6 +62,7 @@ def node_info(message: ln.GetInfoResponse) -> NodeInfo:
         synced_to_graph=message.synced_to_graph,
         uris=tuple(message.uris),
         requires_interceptor=message.require_htlc_interceptor,
+        keeps_resolutions=message.store_final_htlc_resolutions,
     )
 
 

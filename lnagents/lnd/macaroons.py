@@ -20,7 +20,7 @@ class Role(str, Enum):
     ROUTER = "router"
     """Find routes, pay, and see own payments."""
     FORWARDER = "forwarder"
-    """Hold, refuse or settle what the node is asked to forward, nothing else."""
+    """Hold, refuse or settle what the node is asked to forward, and see how it ended."""
     SELLER = "seller"
     """Sign with the node's key, make invoices, and see them."""
 
@@ -56,7 +56,9 @@ _PERMISSIONS: dict[Role, frozenset[str]] = {
             "/routerrpc.Router/TrackPaymentV2",
         }
     ),
-    Role.FORWARDER: frozenset({"/routerrpc.Router/HtlcInterceptor"}),
+    Role.FORWARDER: frozenset(
+        {"/lnrpc.Lightning/LookupHtlcResolution", "/routerrpc.Router/HtlcInterceptor"}
+    ),
     Role.SELLER: frozenset(
         {
             "/lnrpc.Lightning/AddInvoice",

@@ -202,3 +202,5 @@ class NodeInfo:
     requires_interceptor: bool = False
     """It forwards nothing, and gives nothing back, while no interceptor is connected (LND's
     `requireinterceptor`)."""
+    keeps_resolutions: bool = False
+    """It writes down how each HTLC that came in ended (LND's `store-final-htlc-resolutions`)."""

@@ -33,13 +33,15 @@ SENDER, AGENT, OTHER, NEAR, FAR = "alice", "ann", "ben", "dan", "eve"
 BUDGET_MSAT = 20_000
 """Enough for the way that there is: 2 hops at 1,000 msat and 1 ppm each, and ann's margin."""
 MARGIN_MSAT = 1_000 + AMOUNT_MSAT * 500 // 1_000_000
+LEAST_BLOCKS = 260
+"""After which an HTLC may expire that ann takes on: for her own delta, and for cyd's."""
 PATIENCE_SECONDS = 60.0
 FLUSHED_SECONDS = 0.3
 """In which refusals are written down."""
 
 DEAR = PolicySpec(base_fee_msat=1_000_000)
 """Its fee is beyond every budget here: who is left the rest of the way sends over it for less."""
-HOLDING = ("--requireinterceptor",)
+HOLDING = ("--requireinterceptor", "--store-final-htlc-resolutions")
 
 
 def channel(one: str, other: str, policy: PolicySpec | None = None) -> ChannelSpec:
@@ -361,6 +363,41 @@ async def test_killed_at_any_step_it_loses_nothing(
     await states_one(agent, "settled")
     assert agent.query("SELECT count(*) FROM attempts WHERE state = 'settled'") == [(1,)]
     assert agent.query("SELECT msat FROM spending WHERE purpose = 'forward'") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("step", "state"), [("settling recorded", "lost"), ("answered", "settled")]
+)
+async def test_away_beyond_the_expiry_it_learns_what_its_node_did(
+    case: Case, make_agent: MakeAgent, step: str, state: str
+) -> None:
+    """By its own book it told the preimage in both cases; only in one of them the node heard it."""
+    agent = make_agent(AGENT, FORWARDING)
+    agent.command = (sys.executable, str(Path(__file__).with_name("dying.py")), step)
+    await agent.start()
+    before = await case.balances()
+    attempt = asyncio.ensure_future(case.send(await case.invoice(), blocks=LEAST_BLOCKS))
+    assert await agent.wait() != 0
+    assert agent.query("SELECT state FROM delegations") == [("settling",)]
+    # Until the node gives back what it holds, as it has to 19 blocks before it expires.
+    await case.testbed.mine(LEAST_BLOCKS)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        ended = await attempt
+    assert refused_by_agent(ended) is (state == "lost")
+    agent.command = None
+    await agent.start()
+    await states(agent, state)
+    gains = await case.gains(before)
+    paid = AMOUNT_MSAT + gains["cyd"]
+    totals = (await agent.control.status()).delegation
+    if state == "lost":
+        assert gains[AGENT] == -paid
+        assert totals == DelegationTotals(lost=1, lost_msat=paid)
+        assert agent.query("SELECT msat FROM spending WHERE purpose = 'forward'") == [(paid,)]
+    else:
+        assert gains[AGENT] == BUDGET_MSAT - gains["cyd"]
+        assert totals == DelegationTotals(1, gains[AGENT])
+        assert agent.query("SELECT msat FROM spending WHERE purpose = 'forward'") == [(0,)]
 
 
 async def test_its_node_is_killed_while_the_way_is_paid(case: Case, make_agent: MakeAgent) -> None:

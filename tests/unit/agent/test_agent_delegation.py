@@ -25,7 +25,7 @@ from lnagents.agent.orders import PaymentOrder
 from lnagents.agent.store import Store
 from lnagents.lnd import FailHtlc, HeldHtlc, HtlcAnswer, SettleHtlc
 from lnagents.model.delegation import DELEGATION_RECORD, NOWHERE, Delegation, QuoteSeal
-from lnagents.model.errors import StoreError
+from lnagents.model.errors import LndError, PermissionRefusedError, StoreError
 from lnagents.model.graph import LocalChannel
 from lnagents.model.payment import HtlcEvent, HtlcEventKind, HtlcRole
 
@@ -70,16 +70,19 @@ class StillObserver:
     def __init__(self) -> None:
         self.arriving: frozenset[int] = frozenset()
         self.counted = (0, 0)
+        self.closed = False
+        self.at = HEIGHT
 
     async def local_channels(self, max_age: float) -> dict[int, LocalChannel]:
         channel = LocalChannel(
             INCOMING, "7:0", BEFORE, 10**9, 10**8, 9 * 10**8, 0, 0, 0, 0, 0,
             False, True, False, len(self.arriving), 483, arriving=self.arriving,
         )  # fmt: skip
-        return {INCOMING: channel, RIGHT: replace(channel, scid=RIGHT)}
+        right = {RIGHT: replace(channel, scid=RIGHT)}
+        return right if self.closed else right | {INCOMING: channel}
 
     async def height(self) -> int:
-        return HEIGHT
+        return self.at
 
     def begin_delegated(self, payment_hash: str, scid: int, amount: int) -> None:
         """Flows are counted elsewhere."""
@@ -137,6 +140,20 @@ class BookPayer:
 
 
 @dataclass
+class NodeBook:
+    """What the node tells of HTLCs that ended; nothing at first."""
+
+    told: bool | None = None
+    error: LndError | None = None
+
+    async def htlc_settled(self, scid: int, htlc_id: int) -> bool | None:
+        assert (scid, htlc_id) == (INCOMING, 0)
+        if self.error is not None:
+            raise self.error
+        return self.told
+
+
+@dataclass
 class OneQuote:
     """The only quote that was made."""
 
@@ -152,6 +169,7 @@ class Case:
     payer: BookPayer
     store: Store
     observer: StillObserver
+    node: NodeBook
 
     async def answer(self, htlc: HeldHtlc) -> HtlcAnswer:
         decision = self.desk.decide(htlc)
@@ -178,18 +196,19 @@ class Case:
 @asynccontextmanager
 async def opened(path: Path, **changes: Any) -> AsyncIterator[Case]:
     store = await Store.open(path / "agent.sqlite")
-    payer, observer = BookPayer(store), StillObserver()
+    payer, observer, node = BookPayer(store), StillObserver(), NodeBook()
     payer.gate.set()
     arguments: dict[str, Any] = {"section": SECTION} | changes
     desk = DelegationDesk(
         payer=payer,
         ledger=DelegationLedger(store.database),
+        node=node,
         observer=cast(Observer, observer),
         **arguments,
     )
     await desk.load()
     try:
-        yield Case(desk, payer, store, observer)
+        yield Case(desk, payer, store, observer, node)
     finally:
         await store.close()
 
@@ -356,6 +375,63 @@ async def test_ends_that_no_event_told_are_found(
         case.observer.arriving = frozenset()
         await case.desk.look()
         assert await case.state() is DelegationState.SETTLED
+
+
+@asynccontextmanager
+async def died_after_it_told_the_preimage(path: Path) -> AsyncIterator[Case]:
+    """An agent that starts again, and whose HTLC is in its channel no more."""
+    async with opened(path) as case:
+        assert await case.answer(left_to_us()) == SettleHtlc(PREIMAGE)
+    async with opened(path) as case:
+        yield case
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("settled", [True, False])
+async def test_what_ended_while_it_was_away_is_as_the_node_tells(
+    tmp_path: Path, settled: bool, closed: bool
+) -> None:
+    async with died_after_it_told_the_preimage(tmp_path) as case:
+        case.observer.closed, case.node.told = closed, settled
+        await case.desk.look()
+        if settled:
+            assert await case.state() is DelegationState.SETTLED
+            assert await case.at_stake() == 0
+            assert case.desk.totals.earned_msat == BUDGET - FEE
+        else:
+            assert await case.state() is DelegationState.LOST
+            assert await case.at_stake() == AMOUNT + FEE
+            assert case.desk.totals.lost_msat == AMOUNT + FEE
+
+
+@pytest.mark.parametrize("error", [None, PermissionRefusedError("permission denied")])
+@pytest.mark.parametrize(
+    ("after_expiry", "closed", "state"),
+    [
+        # The node gives nothing back so early: only the preimage ends it.
+        (-20, False, DelegationState.SETTLED),
+        (-20, True, DelegationState.SETTLING),
+        # From here on it may have done so.
+        (-19, False, DelegationState.SETTLING),
+        (1_007, False, DelegationState.SETTLING),
+        (1_007, True, DelegationState.SETTLING),
+        (1_008, False, DelegationState.LOST),
+        (1_008, True, DelegationState.LOST),
+    ],
+)
+async def test_what_nobody_tells_counts_as_settled_only_if_it_must_be(
+    tmp_path: Path,
+    after_expiry: int,
+    closed: bool,
+    state: DelegationState,
+    error: LndError | None,
+) -> None:
+    async with died_after_it_told_the_preimage(tmp_path) as case:
+        case.node.error = error
+        case.observer.closed, case.observer.at = closed, HEIGHT + 300 + after_expiry
+        await case.desk.look()
+        assert await case.state() is state
+        assert await case.at_stake() == (0 if state is DelegationState.SETTLED else AMOUNT + FEE)
 
 
 async def test_a_quote_holds_until_it_expires(tmp_path: Path) -> None:

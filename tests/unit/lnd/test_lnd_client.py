@@ -365,3 +365,42 @@ async def test_baking_asks_for_single_calls_only(tmp_path: Path) -> None:
     assert {entry.entity for entry in asked[0].permissions} == {"uri"}
     actions = {entry.action for entry in asked[0].permissions}
     assert actions == permissions([Role.FEES, Role.ROUTER])
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "told"),
+    [
+        (None, "", True),
+        (grpc.StatusCode.NOT_FOUND, "htlc unknown", None),
+        # What LND says if it was not started with the option.
+        (
+            grpc.StatusCode.UNAVAILABLE,
+            "cannot lookup with flag --store-final-htlc-resolutions=false",
+            None,
+        ),
+    ],
+)
+async def test_an_end_that_the_node_does_not_know_is_no_error(
+    tmp_path: Path, code: grpc.StatusCode | None, details: str, told: bool | None
+) -> None:
+    async def lookup(
+        request: ln.LookupHtlcResolutionRequest, context: Context
+    ) -> ln.LookupHtlcResolutionResponse:
+        assert (request.chan_id, request.htlc_index) == (5, 3)
+        if code is not None:
+            await context.abort(code, details)
+        return ln.LookupHtlcResolutionResponse(settled=True)
+
+    async with (
+        serving(tmp_path, {"LookupHtlcResolution": lookup}) as node,
+        LndClient(node.endpoint, timeout=5.0) as client,
+    ):
+        assert await client.htlc_settled(5, 3) is told
+
+
+async def test_a_node_that_is_away_does_not_tell_an_end(tmp_path: Path) -> None:
+    async with serving(tmp_path, {}) as node:
+        endpoint = node.endpoint
+    async with LndClient(endpoint, timeout=1.0) as client:
+        with pytest.raises(NodeUnavailableError):
+            await client.htlc_settled(5, 3)
