@@ -19,22 +19,33 @@ MAX_INTEGER = (1 << 63) - 1
 
 
 class PassLedger:
-    """What the seller of passes keeps. Nothing here waits, but what reads."""
+    """What the seller of passes keeps. Only uses and what reads wait for the disk."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def used(self, identity: bytes, name: HtlcName, passage: Passage, at: float) -> None:
-        """HTLC `name` is let through with a pass."""
-        self._database.later(
-            "INSERT INTO pass_uses VALUES (?, ?, ?, ?, ?, ?, 'under_way') ON CONFLICT DO NOTHING",
-            format_short_channel_id(name[0]),
-            name[1],
-            identity,
-            passage.payment_hash,
-            passage.amount_msat,
-            at,
-        )
+    async def used(self, identity: bytes, name: HtlcName, passage: Passage, at: float) -> None:
+        """HTLC `name` may be let through with a pass, as soon as this is on disk.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO pass_uses VALUES (?, ?, ?, ?, ?, ?, 'under_way')"
+                " ON CONFLICT DO NOTHING",
+                (
+                    format_short_channel_id(name[0]),
+                    name[1],
+                    identity,
+                    passage.payment_hash,
+                    passage.amount_msat,
+                    at,
+                ),
+            )
+
+        await self._database.write(work)
 
     def ended(self, name: HtlcName, *, settled: bool, known: bool) -> None:
         """It is over; not `known`: nobody told how."""

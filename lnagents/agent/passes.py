@@ -3,8 +3,8 @@
 `PassDesk` stands where the agent sells (it keeps room for each pass) and where it decides on
 forwards: a holder passes as long as its pass lasts, everybody else as long as enough stays free for
 holders, and whoever presents what is no valid pass is refused, so that a holder finds out. Nothing
-of it asks the node or the disk. Uses and refusals are written down within a tenth of a second; what
-a crash right then forgets, a holder might use once more.
+of it asks the node, and only a holder waits for the disk: its use is written down before it gets
+through, so that no crash lets it be repeated.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lnagents.agent.candidates import sendable_msat
 from lnagents.agent.forwarder import Decision
 from lnagents.agent.pass_ledger import PassLedger
 from lnagents.agent.rooms import Rooms, htlc_cost_msat
-from lnagents.lnd import FailHtlc, HeldHtlc, ResumeHtlc
+from lnagents.lnd import FailHtlc, HeldHtlc, HtlcAnswer, ResumeHtlc
 from lnagents.market import PriorityPass, Sale, open_document
 from lnagents.market.issuers import band_of
 from lnagents.market.pass_book import HtlcName, PassBook, PassRefusal, Pool
@@ -137,10 +137,15 @@ class PassDesk:
                 return FailHtlc()
             self._rooms.let_through(htlc)
             return None
-        refusal = self._admit(htlc, presented)
-        if refusal is not None:
+        use = self._admit(htlc, presented)
+        if use is None:
             return FailHtlc()
         self._rooms.let_through(htlc)
+        return self._write_down(htlc, use)
+
+    async def _write_down(self, htlc: HeldHtlc, use: PassUse) -> HtlcAnswer:
+        """Let a holder through once that is on disk."""
+        await self._ledger.used(use.pass_id, _name(htlc), _passage(htlc), self._clock())
         return ResumeHtlc()
 
     def _leaves_enough(self, htlc: HeldHtlc) -> bool:
@@ -160,29 +165,28 @@ class PassDesk:
         enough_msat = msat - amount_msat - extra >= self._kept_msat(channel)
         return enough_msat and slots - 1 >= self._kept_slots(channel)
 
-    def _admit(self, htlc: HeldHtlc, presented: bytes) -> PassRefusal | None:
-        name = htlc.incoming_scid, htlc.incoming_htlc_id
-        passage = Passage(htlc.payment_hash, htlc.outgoing_scid, htlc.outgoing_amount_msat)
-        identity = b""
+    def _admit(self, htlc: HeldHtlc, presented: bytes) -> PassUse | None:
+        """The use of a pass that lets it through; None: it is refused."""
+        name, passage = _name(htlc), _passage(htlc)
+        use: PassUse | None = None
         try:
             use = PassUse.from_bytes(presented)
         except DocumentInvalidError:
             refusal: PassRefusal | None = PassRefusal.UNREADABLE
         else:
-            identity = use.pass_id
             refusal = self.book.admit(name, use, passage)
         if refusal is None:
             self._let_through[name] = time.monotonic()
-            self._ledger.used(identity, name, passage, self._clock())
-        else:
-            self._ledger.refused(identity, name, passage, refusal, self._clock())
-            _log.warning(
-                "pass_refused",
-                payment_hash=htlc.payment_hash,
-                channel=format_short_channel_id(htlc.outgoing_scid),
-                reason=refusal.value,
-            )
-        return refusal
+            return use
+        identity = b"" if use is None else use.pass_id
+        self._ledger.refused(identity, name, passage, refusal, self._clock())
+        _log.warning(
+            "pass_refused",
+            payment_hash=htlc.payment_hash,
+            channel=format_short_channel_id(htlc.outgoing_scid),
+            reason=refusal.value,
+        )
+        return None
 
     # ---- What became of it
 
@@ -203,3 +207,11 @@ class PassDesk:
     def _ended(self, name: HtlcName, *, settled: bool, known: bool) -> None:
         if self._let_through.pop(name, None) is not None and self.book.ended(name, settled=settled):
             self._ledger.ended(name, settled=settled, known=known)
+
+
+def _name(htlc: HeldHtlc) -> HtlcName:
+    return htlc.incoming_scid, htlc.incoming_htlc_id
+
+
+def _passage(htlc: HeldHtlc) -> Passage:
+    return Passage(htlc.payment_hash, htlc.outgoing_scid, htlc.outgoing_amount_msat)

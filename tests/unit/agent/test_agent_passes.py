@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -94,9 +96,10 @@ class Setting:
     def plain(self, number: int, amount: int) -> Decision:
         return self.desk.decide(htlc(number, amount))
 
-    def held(self, number: int, amount: int, identity: bytes, key: bytes = KEY) -> Decision:
+    async def held(self, number: int, amount: int, identity: bytes, key: bytes = KEY) -> Decision:
         use = present(key, identity, Passage(HASH, OUTGOING, amount))
-        return self.desk.decide(htlc(number, amount, {PASS_RECORD: use.to_bytes()}))
+        decision = self.desk.decide(htlc(number, amount, {PASS_RECORD: use.to_bytes()}))
+        return await decision if isinstance(decision, Awaitable) else decision
 
     def asked(self, amount: int) -> PassRequest:
         return PassRequest(
@@ -197,7 +200,7 @@ async def test_slots_are_kept_too(setting: Setting) -> None:
         assert setting.plain(number, 1) is None
     assert setting.plain(9, 1) == FailHtlc()
     identity = await setting.sell(100_000)
-    assert setting.held(10, 1, identity) == ResumeHtlc()
+    assert await setting.held(10, 1, identity) == ResumeHtlc()
 
 
 async def test_a_second_channel_to_the_peer_is_no_way_around(setting: Setting) -> None:
@@ -221,12 +224,12 @@ async def test_a_holder_gets_through_where_others_do_not(setting: Setting) -> No
     identity = await setting.sell(150_000)
     assert setting.plain(1, 400_000) is None
     assert setting.plain(2, 50_000) == FailHtlc()
-    assert setting.held(3, 50_000, identity) == ResumeHtlc()
-    assert setting.held(4, 50_000, identity) == FailHtlc()
+    assert await setting.held(3, 50_000, identity) == ResumeHtlc()
+    assert await setting.held(4, 50_000, identity) == FailHtlc()
     setting.desk.on_event(event(HtlcEventKind.SETTLE, 3))
-    assert setting.held(5, 100_000, identity) == ResumeHtlc()
+    assert await setting.held(5, 100_000, identity) == ResumeHtlc()
     setting.desk.on_event(event(HtlcEventKind.SETTLE, 5))
-    assert setting.held(6, 1, identity) == FailHtlc()
+    assert await setting.held(6, 1, identity) == FailHtlc()
     await setting.store.database.flush()
     assert await setting.ledger.refusals() == [(HASH, "UNDER_WAY"), (HASH, "USED_UP")]
     assert await setting.ledger.spent() == [(identity, 150_000)]
@@ -237,8 +240,8 @@ async def test_nonsense_is_refused_and_written_down(setting: Setting) -> None:
     huge = replace(htlc(1, 1, {PASS_RECORD: b"nonsense"}), outgoing_amount_msat=(1 << 64) - 1)
     huge = replace(huge, outgoing_scid=(1 << 64) - 1)
     assert setting.desk.decide(huge) == FailHtlc()
-    assert setting.held(2, 1, b"?" * 16) == FailHtlc()
-    assert setting.held(3, 1, identity, b"\2" * 32) == FailHtlc()
+    assert await setting.held(2, 1, b"?" * 16) == FailHtlc()
+    assert await setting.held(3, 1, identity, b"\2" * 32) == FailHtlc()
     await setting.store.database.flush()
     errors = [error for _, error in await setting.ledger.refusals()]
     assert errors == ["UNREADABLE", "UNKNOWN", "NOT_THE_HOLDER"]
@@ -246,9 +249,9 @@ async def test_nonsense_is_refused_and_written_down(setting: Setting) -> None:
 
 async def test_a_restart_forgets_neither_sales_nor_uses(setting: Setting) -> None:
     identity = await setting.sell(150_000)
-    assert setting.held(1, 40_000, identity) == ResumeHtlc()
+    assert await setting.held(1, 40_000, identity) == ResumeHtlc()
     setting.desk.on_event(event(HtlcEventKind.SETTLE, 1))
-    assert setting.held(2, 50_000, identity) == ResumeHtlc()
+    assert await setting.held(2, 50_000, identity) == ResumeHtlc()
     await setting.store.database.flush()
 
     after = await make(setting.store, setting.node)
@@ -257,21 +260,43 @@ async def test_a_restart_forgets_neither_sales_nor_uses(setting: Setting) -> Non
     with pytest.raises(NotForSaleError, match="sold out"):
         after.desk.check(after.asked(140_001), setting.node.shown[1])
     after.desk.check(after.asked(110_000), setting.node.shown[1])
-    assert after.held(3, 60_001, identity) == FailHtlc()
-    assert after.held(4, 60_000, identity) == ResumeHtlc()
+    assert await after.held(3, 60_001, identity) == FailHtlc()
+    assert await after.held(4, 60_000, identity) == ResumeHtlc()
+
+
+async def test_a_holder_gets_through_once_its_use_is_on_disk(
+    setting: Setting, tmp_path: Path
+) -> None:
+    identity = await setting.sell(150_000)
+
+    def on_disk() -> list[tuple[bytes, int]]:
+        with contextlib.closing(sqlite3.connect(tmp_path / "agent.sqlite")) as file:
+            return file.execute("SELECT pass_id, amount_msat FROM pass_uses").fetchall()
+
+    use = present(KEY, identity, Passage(HASH, OUTGOING, 40_000))
+    decision = setting.desk.decide(htlc(1, 40_000, {PASS_RECORD: use.to_bytes()}))
+    assert isinstance(decision, Awaitable)
+    assert on_disk() == []
+    # Meanwhile it is under way already.
+    assert await setting.held(2, 1, identity) == FailHtlc()
+    assert await decision == ResumeHtlc()
+    # Nothing is flushed: this is what a process that is killed right now leaves behind.
+    assert on_disk() == [(identity, 40_000)]
+    after = await make(setting.store, setting.node)
+    assert await after.held(3, 110_001, identity) == FailHtlc()
 
 
 async def test_a_use_whose_end_was_not_told_ends(setting: Setting) -> None:
     identity = await setting.sell(150_000)
-    assert setting.held(1, 50_000, identity) == ResumeHtlc()
+    assert await setting.held(1, 50_000, identity) == ResumeHtlc()
     setting.node.shown[1] = replace(setting.node.shown[1], forwarded=frozenset({(INCOMING, 1)}))
     setting.ticks[0] += UNSEEN_SECONDS + 0.1
     await setting.rooms.refresh()
-    assert setting.held(2, 50_000, identity) == FailHtlc(), "it is still under way"
+    assert await setting.held(2, 50_000, identity) == FailHtlc(), "it is still under way"
     setting.node.shown[1] = channel(OUTGOING, "right")
     await setting.rooms.refresh()
     assert setting.desk.promised_msat(OUTGOING) == 100_000
-    assert setting.held(3, 50_000, identity) == ResumeHtlc()
+    assert await setting.held(3, 50_000, identity) == ResumeHtlc()
 
 
 async def test_passes_tell_no_more_of_a_balance_than_hints(setting: Setting) -> None:
