@@ -12,7 +12,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import rustworkx
 
@@ -39,6 +39,9 @@ _VAIN_SEARCHES = 40
 
 MIN_PROBABILITY = 0.01
 """Hops and routes less likely than this are not used (`routerrpc.minrtprob`)."""
+
+Admitted = Callable[[Edge, Msat], float]
+"""How likely a pass of the sender's makes it that an edge takes an amount; 0 without one."""
 
 _EXCLUDED = 1e18
 """Weight of an edge that must not be used; no sum of real ones comes near."""
@@ -130,6 +133,7 @@ class _Search:
 
     query: PathQuery
     now: float
+    admitted: Admitted | None
     weights: dict[int, float] = field(default_factory=dict)
 
 
@@ -219,6 +223,7 @@ class RouteFinder:
         now: float,
         tried: Collection[tuple[ShortChannelId, ...]] = (),
         avoided: Collection[ShortChannelId] = (),
+        admitted: Admitted | None = None,
     ) -> list[Candidate]:
         """Up to `count` different routes, the one of least expected cost first.
 
@@ -229,12 +234,13 @@ class RouteFinder:
             now: Unix seconds.
             tried: routes that are not wanted again, as `Route.scids`.
             avoided: own channels that must not be used.
+            admitted: what passes change about the chances; None: there are none.
         """
         source = self._nodes.get(self.own_key)
         target = self._nodes.get(query.destination)
         if source is None or target is None or source == target:
             return []
-        search = _Search(query, now)
+        search = _Search(query, now, admitted)
         for scid in avoided:
             own = self._slots.get((scid, self.own_key))
             if own is not None:
@@ -325,7 +331,7 @@ class RouteFinder:
                 return _EXCLUDED
             fee = policy.outbound_fee(amount)
             lock = amount * policy.time_lock_delta * RISK_FACTOR_BILLIONTHS / 1e9
-            chance = self.liquidity.estimate(edge, amount, search.now).probability
+            chance = self._estimate(search, edge, amount).probability
             if chance < MIN_PROBABILITY:
                 return _EXCLUDED
             attempt = self.attempt_cost.of(amount) * -math.log(chance)
@@ -335,6 +341,14 @@ class RouteFinder:
             if incoming is not None:
                 cost += incoming.inbound_fee(amount)
         return max(0.0, cost)
+
+    def _estimate(self, search: _Search, edge: Edge, amount: Msat) -> Estimate:
+        """What is believed of `edge`, or what a pass makes of it."""
+        believed = self.liquidity.estimate(edge, amount, search.now)
+        if search.admitted is None:
+            return believed
+        chance = max(believed.probability, search.admitted(edge, amount))
+        return replace(believed, probability=chance)
 
     def _incoming_policy(self, edge: Edge) -> ChannelPolicy | None:
         reverse = self._slots.get((edge.scid, edge.target))
@@ -365,7 +379,7 @@ class RouteFinder:
             return None
         local = self._local[edges[0].scid]
         estimates = [Estimate(1.0, None, False)] + [
-            self.liquidity.estimate(edge, amount, search.now)
+            self._estimate(search, edge, amount)
             for edge, amount in zip(edges[1:], carried[1:], strict=True)
         ]
         ages = [one.age_seconds for one in estimates if one.age_seconds is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from lnagents.agent.candidates import Candidate
+from lnagents.agent.candidates import Admitted, Candidate
 from lnagents.agent.pass_wallet import Presented
 from lnagents.model.payment import AttemptFailure, AttemptStatus, Route
 from lnagents.model.units import PaymentHash
@@ -40,6 +40,9 @@ class HintAdvisor(Protocol):
 
 class PassHolder(Protocol):
     """Presents passes along the way; `agent.pass_wallet.PassWallet` does."""
+
+    def admitted(self, payment_hash: PaymentHash) -> Admitted | None:
+        """What the passes change about the chances of a payment; None: nothing."""
 
     def attach(
         self, payment_hash: PaymentHash, route: Route, attempt: int

@@ -351,6 +351,7 @@ class Daemon:
             htlc_events=observer.events,
             forwarding=self._forwarding.status,
             delegation=self._forwarding.delegated,
+            pass_key=self._trader.pass_key,
         )
 
     def _channel_statuses(self) -> list[ChannelStatus]:

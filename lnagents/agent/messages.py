@@ -145,6 +145,7 @@ def status_message(status: AgentStatus) -> pb.Status:
             **{name: getattr(status.forwarding, name) for name in _FORWARDING_PLAIN},
         ),
         delegation=pb.DelegationStatus(**asdict(status.delegation)),
+        pass_key=bytes.fromhex(status.pass_key),
     )
 
 
@@ -174,4 +175,5 @@ def status(message: pb.Status) -> AgentStatus:
         delegation=DelegationTotals(
             **{name: getattr(message.delegation, name) for name in _DELEGATION_PLAIN}
         ),
+        pass_key=message.pass_key.hex(),
     )

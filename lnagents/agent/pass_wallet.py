@@ -17,11 +17,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from lnagents.agent.candidates import Admitted
 from lnagents.agent.pass_ledger import AttemptState, OwnPassLedger
 from lnagents.market import PriorityPass, open_document
 from lnagents.market.passes import PASS_RECORD, Passage, pass_id, present, public_key
 from lnagents.market.paths import MAX_SECONDS, PassRequest, parse_quoted
 from lnagents.model.errors import StoreError
+from lnagents.model.graph import Edge
 from lnagents.model.payment import AttemptFailure, AttemptStatus, Route
 from lnagents.model.units import Msat, NodeKey, PaymentHash, ShortChannelId
 
@@ -36,6 +38,9 @@ COLLECT_SECONDS = 60.0
 
 SECRET_BYTES = 32
 SECRET_NAME = "passes"  # noqa: S105  (a name)
+
+_OF_PEOPLE = ""
+"""In place of the nonce; no purchase has this one."""
 
 
 @dataclass(slots=True)
@@ -120,6 +125,14 @@ class PassWallet:
         """The key of the pass that is asked for with `nonce`; it outlives a crash."""
         return public_key(self._private(nonce))
 
+    @property
+    def key(self) -> NodeKey:
+        """The key of passes that people ask for; empty before `load`.
+
+        It is the same each time, so that asking again does not pay again.
+        """
+        return self.key_for(_OF_PEOPLE) if self._secret else ""
+
     def _add(self, path: str, document: bytes) -> None:
         identity = pass_id(document)
         if identity in self._known:
@@ -133,9 +146,12 @@ class PassWallet:
             or statement.expires_at <= self._clock()
         ):
             return
-        key = b"" if statement.buyer_key is None else self._private(request.nonce)
-        if key and public_key(key) != statement.buyer_key:
-            return  # somebody else's, for whom this agent was asked to buy it
+        key = b""
+        if statement.buyer_key is not None:
+            known = map(self._private, (request.nonce, _OF_PEOPLE))
+            key = next((one for one in known if public_key(one) == statement.buyer_key), b"")
+            if not key:
+                return  # somebody else's, for whom this agent was asked to buy it
         self._passes[identity] = OwnPass(
             identity,
             statement.issuer,
@@ -168,6 +184,20 @@ class PassWallet:
             and one.payment_hash in (None, payment_hash)
         )
         return min(fitting, key=lambda one: one.left_msat, default=None)
+
+    def admitted(self, payment_hash: PaymentHash) -> Admitted | None:
+        """How likely edges take a payment that presents what there is; None: there is nothing.
+
+        So a route that a pass was bought for is taken, also if it was refused without.
+        """
+        if not self._passes:
+            return None
+
+        def chance(edge: Edge, amount: Msat) -> float:
+            own = self.usable(edge.source, edge.scid, amount, payment_hash)
+            return 0.0 if own is None else self.reliability(own.seller)
+
+        return chance
 
     def attach(
         self, payment_hash: PaymentHash, route: Route, attempt: int

@@ -335,6 +335,8 @@ class Payer:
     async def _candidates(self, run: _Run) -> list[Candidate]:
         await self._observer.local_channels(LOCAL_SECONDS)
         height = await self._observer.height()
+        passes = self.passes
+        admitted = None if passes is None else passes.admitted(run.record.payment_hash)
 
         def find(query: PathQuery) -> list[Candidate]:
             return self._finder.find(
@@ -344,6 +346,7 @@ class Payer:
                 now=time.time(),
                 tried=run.tried,
                 avoided=run.avoided | run.order.avoided,
+                admitted=admitted,
             )
 
         order, limit = run.order, run.record.max_fee_msat

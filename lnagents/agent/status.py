@@ -89,6 +89,8 @@ class AgentStatus:
     """What this process decided on what its node was asked to forward."""
     delegation: DelegationTotals = field(default_factory=DelegationTotals)
     """What came of payments whose way was left to this agent."""
+    pass_key: NodeKey = ""
+    """To which passes that it is to present can be bound; empty if it buys nothing."""
 
 
 @dataclass(frozen=True, slots=True)

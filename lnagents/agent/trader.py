@@ -157,6 +157,11 @@ class Trader:
         await self._wallet.collect()
         return report
 
+    @property
+    def pass_key(self) -> NodeKey:
+        """To which people can have passes bound that the agent presents; see `PassWallet.key`."""
+        return self._wallet.key
+
     async def _start_buying(
         self, services: contextlib.AsyncExitStack, group: asyncio.TaskGroup
     ) -> None:

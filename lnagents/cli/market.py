@@ -15,7 +15,7 @@ from lnagents.model.errors import ConfigError, DocumentInvalidError, InputError,
 from lnagents.model.units import MSAT_PER_SAT, format_msat, format_short_channel_id
 
 if TYPE_CHECKING:
-    from lnagents.agent import AgentConfig
+    from lnagents.agent import AgentConfig, AgentControl
     from lnagents.market import Document, Request, Seller
     from lnagents.market.evidence import Finding
     from lnagents.market.scores import SellerScore
@@ -26,6 +26,9 @@ FALSE = 3
 UNDECIDABLE = 4
 """Exit code of `verify` for a statement of which nothing can be said."""
 
+_PASS_WORDS = 4
+"""Of a question for a pass that names no holder."""
+
 app = typer.Typer(help="Trade in signed routing information over L402.", no_args_is_help=True)
 
 UrlArgument = Annotated[str, typer.Argument(metavar="URL", help="Of the seller's Aperture.")]
@@ -35,7 +38,8 @@ QuestionArgument = Annotated[
     typer.Argument(
         metavar="QUESTION...",
         help="`liquidity CHANNEL SOURCE AMOUNT_MSAT`, `commitment CHANNEL SECONDS`,"
-        " `route DESTINATION AMOUNT_MSAT`, or `pass CHANNEL AMOUNT_MSAT SECONDS hash|key HOLDER`.",
+        " `route DESTINATION AMOUNT_MSAT`, or `pass CHANNEL AMOUNT_MSAT SECONDS hash|key HOLDER`;"
+        " to buy a pass that the agent itself presents, leave out `hash|key HOLDER`.",
     ),
 ]
 
@@ -216,13 +220,16 @@ def buy(
     collected by the same command later, or by the agent when it starts again.
     """
     from lnagents.agent import AgentControl, PurchaseReport
-    from lnagents.market import open_document
+    from lnagents.market import Product, open_document
 
-    seller, request = _seller(url, key), _request(question)
-    where = _directory(config, data_directory)
+    seller, where = _seller(url, key), _directory(config, data_directory)
+    own = question[0] == Product.PASS.value and len(question) == _PASS_WORDS
+    if not own:
+        _request(question)
 
     async def work() -> PurchaseReport:
         async with AgentControl(where) as agent:
+            request = _request([*question, *(await _own_holder(agent) if own else ())])
             return await agent.buy(
                 seller.url,
                 seller.key,
@@ -387,6 +394,14 @@ def _request(question: list[str]) -> Request:
         return ask(question, new_nonce())
     except NotForSaleError as exc:
         raise InputError("QUESTION", str(exc)) from exc
+
+
+async def _own_holder(agent: AgentControl) -> tuple[str, str]:
+    """The words that have a pass bound to the agent."""
+    key = (await agent.status()).pass_key
+    if not key:
+        raise InputError("QUESTION", "in dry-run the agent has no key for passes; name the HOLDER")
+    return "key", key
 
 
 async def _policy(config: AgentConfig, statement: Document) -> ChannelPolicy | None:

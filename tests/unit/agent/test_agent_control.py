@@ -58,6 +58,7 @@ STATUS = AgentStatus(
     learner=LearnerStats(1, 2, 0.25, 0.5, 0.75),
     htlc_events=14,
     delegation=DelegationTotals(15, 16, 17, 18, 19),
+    pass_key="02" + "ab" * 32,
 )
 RECORD = PaymentRecord(
     payment_hash="cd" * 32,

@@ -237,6 +237,42 @@ async def test_what_was_bought_for_somebody_else_is_not_presented(setting: Setti
     assert setting.left() is None
 
 
+async def test_what_people_asked_for_is_presented_too(setting: Setting) -> None:
+    assert PassWallet(OwnPassLedger(setting.store.database)).key == ""
+    request = await setting.buy("a")
+    key = setting.wallet.key
+    assert key not in ("", request.buyer_key)
+    await setting.deliver(replace(request, nonce="b" * 32, buyer_key=key))
+    after = await setting.restart()
+    assert after.key == key
+    after.attach(HASH, ROUTE, await setting.attempt())
+    route, presented = after.attach(OTHER_HASH, ROUTE, await setting.attempt(OTHER_HASH))
+    assert len(presented) == 1
+    use = PassUse.from_bytes(route.hops[0].custom_records[PASS_RECORD])
+    holders = [
+        one
+        for one in (key, request.buyer_key or "")
+        if is_presented_by(one, use, Passage(OTHER_HASH, SCID, SENT))
+    ]
+    assert len(holders) == 1
+
+
+async def test_routes_count_on_passes(setting: Setting) -> None:
+    edge = Edge(SCID, SELLER, OTHER, 10**9, None)
+    assert setting.wallet.admitted(HASH) is None
+    await setting.buy("a", payment_hash=HASH)
+    for payment_hash, amount, other, chance in (
+        (HASH, 2 * SENT, edge, 0.8),
+        (HASH, 2 * SENT + 1, edge, 0.0),
+        (HASH, SENT, replace(edge, source=OTHER), 0.0),
+        (HASH, SENT, replace(edge, scid=9), 0.0),
+        (OTHER_HASH, SENT, edge, 0.0),
+    ):
+        admitted = setting.wallet.admitted(payment_hash)
+        assert admitted is not None
+        assert admitted(other, amount) == pytest.approx(chance)
+
+
 # ---- When to buy
 
 

@@ -270,6 +270,30 @@ def test_tried_routes_and_avoided_channels_are_left_out() -> None:
     assert all(route.scids[0] == 3 for route in left)
 
 
+def test_a_pass_leads_where_nothing_got_through_before() -> None:
+    finder = _finder(_graph())
+    amount = 100_000_000
+    free = _find(finder, amount)
+    best = free[0].scids
+    assert len(best) == 2
+    last = finder.edge(best[1], free[0].hops[0].target)
+    assert last is not None
+    failure = AttemptFailure(FailureCode.TEMPORARY_CHANNEL_FAILURE, 1)
+    own = finder.edge(best[0], OWN)
+    assert own is not None
+    finder.liquidity.failed([(own, amount), (last, amount)], failure, NOW)
+    assert best not in [one.scids for one in _find(finder, amount)]
+
+    def admitted(edge: Edge, carried: Msat) -> float:
+        assert carried >= amount
+        return 0.95 if edge.scid == last.scid else 0.0
+
+    query = PathQuery(END, amount, 10_000_000, 80)
+    found = finder.find(query, count=5, height=100, now=NOW, admitted=admitted)
+    assert found[0].route.scids == best
+    assert [one.probability for one in found[0].estimates] == [1.0, 0.95]
+
+
 def test_a_closed_channel_is_forgotten_and_a_new_one_found() -> None:
     finder = _finder(_graph())
     finder.remove_channel(2, (TOP, END))
