@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,13 +22,20 @@ if TYPE_CHECKING:
     from lnagents.testbed.pytest_fixtures import NetworkFactory
     from tests.integration.agent.conftest import AgentProcess, MakeAgent, Sections
 
-BUYER, SELLER, FAR = "alice", "carol", "frank"
+BUYER, SELLER, FAR, BEYOND = "alice", "carol", "frank", "grace"
 TOPOLOGY = Topology(
     name="own-way",
-    nodes=tuple(NodeSpec(name=name) for name in (BUYER, SELLER, FAR)),
+    nodes=(
+        NodeSpec(name=BUYER),
+        NodeSpec(name=SELLER),
+        # Holds forwards for its agent, which is there when something has to go beyond it.
+        NodeSpec(name=FAR, lnd=("--requireinterceptor", "--store-final-htlc-resolutions")),
+        NodeSpec(name=BEYOND),
+    ),
     channels=(
         ChannelSpec(source=BUYER, target=SELLER, capacity_sat=5_000_000, local_fraction=0.9),
         ChannelSpec(source=SELLER, target=FAR, capacity_sat=4_000_000, local_fraction=0.9),
+        ChannelSpec(source=FAR, target=BEYOND, capacity_sat=2_000_000, local_fraction=0.9),
     ),
     sellers=(SellerSpec(node=SELLER),),
 )
@@ -37,6 +44,9 @@ KEPT_SHARE = 0.85
 """Of what carol can send to frank, hardly anything is left for those without a pass."""
 AMOUNT_MSAT = 300_000_000
 """More than that: 30 units of a pass."""
+SMALL_MSAT = 20_000_000
+LOW_PPM, HIGH_PPM = 10, 5_000
+"""Of which one small payment pays 0.2 sat or 100."""
 PATIENCE_SECONDS = 30.0
 
 
@@ -67,8 +77,8 @@ class Trade:
         channels = await self.testbed.client(SELLER).channels()
         return format_short_channel_id(next(one.scid for one in channels if one.peer == far))
 
-    async def invoice(self, amount: Msat = AMOUNT_MSAT) -> Invoice:
-        return await self.testbed.client(FAR).add_invoice(amount)
+    async def invoice(self, amount: Msat = AMOUNT_MSAT, receiver: str = FAR) -> Invoice:
+        return await self.testbed.client(receiver).add_invoice(amount)
 
     async def pay(self, invoice: Invoice) -> PaymentReport:
         return await self.buyer.control.pay(invoice.payment_request)
@@ -80,6 +90,18 @@ class Trade:
         assert code == 0, err
         answer: dict[str, Any] = json.loads(out)
         return answer
+
+
+async def fee_of(testbed: Testbed, ppm: int) -> None:
+    """carol's operator asks for so much to frank, and alice's node knows."""
+    far = testbed.nodes[FAR].key
+    carol, key = testbed.client(SELLER), testbed.nodes[SELLER].key
+    own = next(one for one in await carol.channels() if one.peer == far)
+    before = (await carol.channel(own.scid)).edge_from(key).policy
+    assert before is not None
+    await asyncio.sleep(1.1)  # gossip counts whole seconds
+    await carol.set_policy(own.channel_point, replace(before, fee_rate_ppm=ppm))
+    await testbed.wait_gossip()
 
 
 @pytest.fixture
@@ -106,7 +128,7 @@ def begin(testbed: Testbed, make_agent: MakeAgent) -> Any:
 
 
 async def test_a_pass_that_was_bought_by_hand_is_presented(begin: Any) -> None:
-    trade = await begin(
+    trade: Trade = await begin(
         {"market.sell": {"products": ["pass"]}, "forwarding": {"reserved_share": KEPT_SHARE}}, {}
     )
     refused = await trade.pay(await trade.invoice())
@@ -141,3 +163,65 @@ async def test_a_pass_that_was_bought_by_hand_is_presented(begin: Any) -> None:
     assert trade.buyer.query(uses + "attempts") == [("settled", AMOUNT_MSAT)] * 2
     assert trade.seller.query(uses + "uses") == [("settled", AMOUNT_MSAT)] * 2
     assert trade.seller.query("SELECT * FROM pass_refusals") == []
+
+
+async def test_a_payment_that_is_left_to_another_presents_passes_on_the_way_there(
+    begin: Any, make_agent: MakeAgent
+) -> None:
+    trade: Trade = await begin(
+        {"market.sell": {"products": ["pass"]}, "forwarding": {"reserved_share": KEPT_SHARE}}, {}
+    )
+    relay = make_agent(
+        FAR, {"forwarding": {}, "forwarding.delegation": {"max_amount_msat": AMOUNT_MSAT}}
+    )
+    await relay.start()
+    key, budget = trade.testbed.nodes[FAR].key, AMOUNT_MSAT // 100
+
+    async def leave_it_to_relay() -> PaymentReport:
+        invoice = await trade.invoice(receiver=BEYOND)
+        return await trade.buyer.control.pay(
+            invoice.payment_request, delegate=key, max_fee_msat=budget
+        )
+
+    assert not (await leave_it_to_relay()).settled
+    await trade.buy("pass", await trade.channel(), str(AMOUNT_MSAT + budget), "60")
+    report = await leave_it_to_relay()
+    assert report.settled, report.reason
+    await asyncio.gather(*(one.terminate() for one in (trade.seller, trade.buyer, relay)))
+    ((state, used),) = trade.buyer.query("SELECT state, amount_msat FROM pass_attempts")
+    assert state == "settled"
+    assert AMOUNT_MSAT < used <= AMOUNT_MSAT + budget
+    assert trade.seller.query("SELECT amount_msat FROM pass_uses") == [(used,)]
+    assert relay.query("SELECT incoming_msat, state FROM delegations") == [(used, "settled")]
+
+
+async def test_an_agent_that_saw_fees_rise_has_one_promised(testbed: Testbed, begin: Any) -> None:
+    """Nobody asks it to: it has seen what a promise would have saved on a way that it uses."""
+    trade: Trade = await begin(
+        {"market.sell": {"products": ["commitment"]}},
+        {
+            "market.buy": {
+                "sellers": [{"url": testbed.sellers[SELLER].url, "key": testbed.nodes[SELLER].key}]
+            }
+        },
+    )
+    await fee_of(testbed, LOW_PPM)
+    for _ in range(3):
+        assert (await trade.pay(await trade.invoice(SMALL_MSAT))).settled
+    await fee_of(testbed, HIGH_PPM)
+    for _ in range(2):
+        assert (await trade.pay(await trade.invoice(SMALL_MSAT))).settled
+    await fee_of(testbed, LOW_PPM)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (await trade.buyer.control.status()).hints_bought:
+            assert (await trade.pay(await trade.invoice(SMALL_MSAT))).settled
+            await asyncio.sleep(0.3)
+    ((path, state),) = trade.buyer.query("SELECT path, state FROM purchases")
+    assert path.startswith(f"/v1/commitments/fee/{await trade.channel()}/")
+    assert state == "delivered"
+    ((reason,),) = trade.buyer.query("SELECT reason FROM decisions WHERE verdict = 'bought'")
+    assert "would have saved" in reason
+    # As long as that holds, it is not bought again.
+    assert (await trade.pay(await trade.invoice(SMALL_MSAT))).settled
+    assert (await trade.buyer.control.status()).hints_bought == 1
+    assert (await trade.seller.control.status()).hints_sold == 1
