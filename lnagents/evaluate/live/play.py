@@ -47,6 +47,8 @@ class Round:
     """Policies that each router announced before its payments."""
     seconds: float = 0.0
     """That it took, of real time."""
+    deciding_seconds: float = 0.0
+    """Until its payments began: agents decided, and all heard of it."""
 
 
 @dataclass(slots=True)
@@ -84,10 +86,11 @@ def play(
             world.apply(entering)
         announced = _book(record, deciders.decide())
         draining = drains(stage, world, number)
+        decided = time.monotonic() - began
         outcomes = world.run([*draining, *payments])
         record.drained += sum(one.settled for one in outcomes[: len(draining)])
         lived = Round(list(outcomes[len(draining) :]), updates=announced)
-        lived.seconds = time.monotonic() - began
+        lived.seconds, lived.deciding_seconds = time.monotonic() - began, decided
         record.rounds.append(lived)
         progress(number + 1)
     # What it decides has no effect any more, but it says what the last round has brought.

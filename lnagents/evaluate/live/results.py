@@ -45,6 +45,8 @@ class LiveResult:
     """[routers], see `Books.peers`."""
     announced: tuple[tuple[int, ...], ...] = ()
     """[rounds][routers], policies announced; runs of older versions do not tell."""
+    deciding_seconds: tuple[float, ...] = ()
+    """Of each round, until its payments began; runs of older versions do not tell."""
 
     @classmethod
     def of(
@@ -86,6 +88,7 @@ class LiveResult:
             announced=tuple(
                 tuple(one.updates.get(name, 0) for name in routers) for one in record.rounds
             ),
+            deciding_seconds=tuple(round(one.deciding_seconds, 3) for one in record.rounds),
         )
 
 

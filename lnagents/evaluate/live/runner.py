@@ -141,10 +141,9 @@ def _on_nodes(job: _Job, world: LiveWorld, observer: LiveObserver) -> LiveResult
 
 
 def _in_twin(job: _Job, live: LiveResult | None, observer: LiveObserver) -> LiveResult:
-    """The same as `live`, also in the lots that those who explore draw for each channel."""
+    """The same as `live`, also in the lots that those who explore draw, and in its clock."""
     world = make_twin(job.stage, job.plan.round_seconds)
-    peers = None if live is None else dict(zip(live.routers, live.peers, strict=False))
-    with closing(TwinDeciders(world, job.stage, job.condition, job.team, peers)) as actors:
+    with closing(TwinDeciders(world, job.stage, job.condition, job.team, live)) as actors:
         record = play(world, actors, job.stage, progress=_rounds(job, observer))
     return job.result(record, "twin")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +13,14 @@ from lnagents.env.live.loop import LoopThread
 from lnagents.env.twin_world import TwinTimes, TwinWorld
 from lnagents.evaluate.live.conditions import actor_section
 from lnagents.evaluate.live.play import Books
+from lnagents.evaluate.live.results import LiveResult
 from lnagents.evaluate.live.stage import Stage
 from lnagents.model.view import NodeView
+
+DECIDING_SECONDS = 0.5
+"""Until daemons have decided and everyone has heard of it, on a machine that does little else."""
+ANSWERING_SECONDS = 0.5
+"""From the last moment in which a payment may begin until a round is over, likewise."""
 
 
 class TwinDeciders:
@@ -26,7 +32,7 @@ class TwinDeciders:
         stage: Stage,
         condition: str,
         team: Path,
-        peers: Mapping[str, Sequence[str]] | None = None,
+        live: LiveResult | None = None,
     ) -> None:
         """Make the actors.
 
@@ -35,8 +41,9 @@ class TwinDeciders:
             stage: who the routers are.
             condition: who decides there.
             team: the checkpoint of the trained team.
-            peers: by router, in which order its actor is given the channels to them, which are one
-                each; None: the network's. Who explores draws its lots in this order.
+            live: the run on real nodes that this is the twin of. Its rounds take as long, and its
+                actors are given their channels in the same order: who explores draws its lots in
+                it. None: a round takes as long as on a machine that has nothing else to do.
 
         Raises:
             CheckpointError: the team cannot be used.
@@ -44,10 +51,12 @@ class TwinDeciders:
         self._world = world
         names = {key: name for name, key in world.nodes.items()}
         self._names = names
+        peers = {} if live is None else dict(zip(live.routers, live.peers, strict=False))
         self._place = {
-            name: {peer: place for place, peer in enumerate(order)}
-            for name, order in (peers or {}).items()
+            name: {peer: place for place, peer in enumerate(order)} for name, order in peers.items()
         }
+        pay = world.round_seconds
+        self._clock = iter(() if live is None else _clock(live, pay))
         self._fees = FeesSection()
         self._weights = RewardSection().weights()
         self._loop = LoopThread("actors of the twin")
@@ -77,6 +86,7 @@ class TwinDeciders:
                 self._loop.run(actor.reward(value))
             decisions[view.node] = self._loop.run(actor.decide(view, self._fees))
         self._begun = True
+        self._world.times = next(self._clock, quiet(self._world.round_seconds))
         self._world.apply(decisions)
         changed = (before != self._world.twin.policies()).any(axis=1)
         sources = self._world.network.edge_source()
@@ -104,8 +114,21 @@ class TwinDeciders:
         self._loop.close()
 
 
+def quiet(round_seconds: float) -> TwinTimes:
+    """How long a round takes on real nodes where little else runs."""
+    return TwinTimes(hear=DECIDING_SECONDS, pay=round_seconds, answer=ANSWERING_SECONDS)
+
+
+def _clock(live: LiveResult, round_seconds: float) -> Iterator[TwinTimes]:
+    """How long each round took: what senders remember of failures fades with time alone."""
+    told = live.deciding_seconds or (DECIDING_SECONDS,) * len(live.round_seconds)
+    for whole, deciding in zip(live.round_seconds, told, strict=True):
+        answer = max(ANSWERING_SECONDS, whole - deciding - round_seconds)
+        yield TwinTimes(hear=deciding, pay=round_seconds, answer=answer)
+
+
 def make_twin(stage: Stage, round_seconds: float) -> TwinWorld:
     """The twin of the stage's network, reset."""
-    world = TwinWorld.of_topology(stage.topology, times=TwinTimes(pay=round_seconds))
+    world = TwinWorld.of_topology(stage.topology, times=quiet(round_seconds))
     world.reset(stage.seed)
     return world

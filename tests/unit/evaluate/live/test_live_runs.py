@@ -19,7 +19,7 @@ from lnagents.evaluate.live.results import FILE, LiveResult, LiveResults, WorldN
 from lnagents.evaluate.live.runner import run_live, team_digest
 from lnagents.evaluate.live.scores import by_round, fees, gap_row, income, profit, score, success
 from lnagents.evaluate.live.stage import make_stage
-from lnagents.evaluate.live.twins import TwinDeciders, make_twin
+from lnagents.evaluate.live.twins import TwinDeciders, make_twin, quiet
 from lnagents.model.errors import CheckpointError, ExperimentError
 from tests.unit.evaluate.live.teams import write_team
 from tests.unit.evaluate.live.test_live_plan import plan
@@ -72,8 +72,10 @@ def test_what_senders_pay_is_what_routers_earn(condition: str, team: Path) -> No
     assert sum(shares) == pytest.approx(profit(result))
     assert 0.0 < success(result) <= 100.0
     assert any(result.updates) == (condition != "as-found")
-    assert replace(run(plan(), 0, condition, team, "twin"), round_seconds=()) == replace(
-        result, round_seconds=()
+    again = run(plan(), 0, condition, team, "twin")
+    # How long it took is all that differs.
+    assert again == replace(
+        result, round_seconds=again.round_seconds, deciding_seconds=again.deciding_seconds
     )
 
 
@@ -185,11 +187,12 @@ def test_a_team_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
 def test_who_explores_draws_the_same_lots_for_the_same_channels(team: Path) -> None:
     chosen = plan()
     stage = make_stage(chosen, 0)
+    first = run(chosen, 0, "online", team, "live")
 
     def played(condition: str, order: list[str]) -> LiveResult:
         twin = make_twin(stage, chosen.round_seconds)
-        peers = dict.fromkeys(stage.routers, order)
-        with closing(TwinDeciders(twin, stage, condition, team, peers)) as actors:
+        live = replace(first, peers=(tuple(order),) * len(stage.routers))
+        with closing(TwinDeciders(twin, stage, condition, team, live)) as actors:
             record = play(twin, actors, stage, progress=lambda number: None)
         return LiveResult.of(
             record, stage.routers, run="r", world="twin", seed=0, condition=condition
@@ -201,3 +204,20 @@ def test_who_explores_draws_the_same_lots_for_the_same_channels(team: Path) -> N
     assert played("proportional", ["n2", "n3"]).payments == (
         played("proportional", ["n3", "n2"]).payments
     )
+
+
+def test_the_twin_of_a_run_has_its_clock(team: Path) -> None:
+    chosen = plan()
+    stage = make_stage(chosen, 0)
+    live = run(chosen, 0, "as-found", team, "live")
+    slow = replace(live, deciding_seconds=(3.0,) * 6, round_seconds=(5.0, 20.0, 5.0, 6.0, 5.0, 7.0))
+
+    def lasted(like: LiveResult | None) -> float:
+        twin = make_twin(stage, chosen.round_seconds)
+        with closing(TwinDeciders(twin, stage, "as-found", team, like)) as actors:
+            play(twin, actors, stage, progress=lambda number: None)
+        return twin.twin.now
+
+    assert lasted(slow) == pytest.approx(48.0)
+    assert lasted(None) == pytest.approx(6.0 * quiet(chosen.round_seconds).whole)
+    assert lasted(replace(slow, deciding_seconds=())) == pytest.approx(48.0)
