@@ -95,6 +95,9 @@ class RunResult:
     """That the run took of one processor; no part of the result."""
     version: str
     """Of lnagents."""
+    team: str
+    """Which trained team played (`lnagents.evaluate.experiment.school.digest`), empty if none did:
+    the same training by other code, or on another processor, may bring another team."""
     seats: tuple[SeatResult, ...]
 
 
@@ -141,7 +144,7 @@ class Results:
             return
         partial = self._parquet.with_suffix(".partial")
         with self._tables() as connection, self._told():
-            runs = connection.sql("SELECT DISTINCT ON (run) * FROM runs ORDER BY run")
+            runs = connection.sql("SELECT * FROM runs ORDER BY run")
             runs.write_parquet(str(partial), compression="zstd")
         partial.replace(self._parquet)
         self._journal.unlink()
@@ -165,19 +168,26 @@ class Results:
 
     @contextmanager
     def _tables(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A database with the table `runs` and those of its parts."""
+        """A database with the table `runs` and those of its parts; of a run the last result."""
         columns = _columns(self._kind)
         with duckdb.connect() as connection:
             with self._told():
                 parts = []
-                if self._parquet.exists():
-                    parts.append(connection.read_parquet(str(self._parquet)).select(*columns))
                 if self._journal.exists():
-                    parts.append(
-                        connection.read_json(
-                            str(self._journal), columns=columns, format="newline_delimited"
-                        )
+                    journal = connection.read_json(
+                        str(self._journal), columns=columns, format="newline_delimited"
                     )
+                    journal.create("made_last")
+                    connection.execute(
+                        "DELETE FROM made_last WHERE rowid NOT IN"
+                        " (SELECT max(rowid) FROM made_last GROUP BY run)"
+                    )
+                    parts.append(connection.table("made_last"))
+                if self._parquet.exists():
+                    kept = connection.read_parquet(str(self._parquet))
+                    if parts:  # a run that was made again
+                        kept = kept.filter("run NOT IN (SELECT run FROM made_last)")
+                    parts.append(kept.select(_selected(columns, kept.columns)))
                 if not parts:
                     raise ExperimentError(str(self.folder), "there are no results")
                 functools.reduce(lambda one, other: one.union(other), parts).create("runs")
@@ -207,6 +217,13 @@ class Results:
         if whole < len(text):
             with self._journal.open("r+b") as journal:
                 journal.truncate(whole)
+
+
+def _selected(columns: dict[str, str], there: Sequence[str]) -> str:
+    """Those columns in SQL; a file of an older version has not all, and NULL in their place."""
+    return ", ".join(
+        name if name in there else f"NULL::{kind} AS {name}" for name, kind in columns.items()
+    )
 
 
 def _columns(kind: type) -> dict[str, str]:

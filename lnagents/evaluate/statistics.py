@@ -4,6 +4,13 @@ These are the statistics of Agarwal et al., "Deep Reinforcement Learning at the 
 Statistical Precipice" (NeurIPS 2021). Scores are float64 arrays [..., runs, tasks]: a task is what
 runs can be compared within (a family of networks), a run repeats it with another seed. Leading axes
 are batches; intervals come from resampling the runs of each task apart (stratified bootstrap).
+
+What was trained has luck of its own, which all its runs share. Where several trainings made the
+same runs, scores are [trainings, runs, tasks], and intervals come from resampling trainings, too,
+each with all of its runs (two ways at once: Owen, "The pigeonhole bootstrap", Annals of Applied
+Statistics 2007). From few trainings such an interval is too narrow, as any bootstrap is: what
+trainings add to it is too small by a fifth if there are three, by a tenth if there are five.
+
 All draws come from a seed: the same arguments give the same intervals.
 """
 
@@ -104,21 +111,47 @@ def performance_profile(scores: Floats, thresholds: Floats) -> Floats:
     return np.stack([(flat > threshold).mean(axis=-1) for threshold in thresholds], axis=-1)
 
 
+def pooled(scores: Floats) -> Floats:
+    """Scores [trainings, runs, tasks] as [trainings * runs, tasks]; [runs, tasks] as they are.
+
+    Raises:
+        ValueError: they are neither.
+    """
+    if scores.ndim not in (2, 3):
+        raise ValueError(f"scores of shape {scores.shape} are not [trainings, runs, tasks]")
+    return scores.reshape(-1, scores.shape[-1])
+
+
 def stratified_resamples(scores: Floats, samples: int, rng: np.random.Generator) -> Floats:
     """`samples` times as many runs of each task, drawn with replacement: [samples, runs, tasks].
 
     Args:
-        scores: [runs, tasks].
+        scores: [runs, tasks]; or [trainings, runs, tasks], of which trainings are drawn, too, and
+            there are trainings * runs in each resample.
         samples: how many.
         rng: where lots are drawn.
 
     Raises:
         ValueError: there are no scores.
     """
-    _flat(scores)
-    draws = rng.integers(scores.shape[0], size=(samples, *scores.shape))
-    resampled: Floats = np.take_along_axis(scores[None], draws, axis=1)
-    return resampled
+    return _drawn(scores, _runs_drawn(scores, samples, rng), rng)
+
+
+def _runs_drawn(scores: Floats, samples: int, rng: np.random.Generator) -> Draws:
+    """Which runs of each task, [samples, runs, tasks]."""
+    _flat(pooled(scores))
+    return rng.integers(scores.shape[-2], size=(samples, *scores.shape[-2:]))
+
+
+def _drawn(scores: Floats, runs: Draws, rng: np.random.Generator) -> Floats:
+    """Those `runs` of as many trainings as there are, drawn with replacement."""
+    each = scores if scores.ndim == 3 else scores[None]
+    count, tasks = each.shape[0], each.shape[-1]
+    # Without a choice nothing is drawn, so that further draws are those of plain runs.
+    size = (len(runs), count)
+    trainings = rng.integers(count, size=size) if count > 1 else np.zeros(size, np.int64)
+    picked: Floats = each[trainings[:, :, None, None], runs[:, None], np.arange(tasks)]
+    return picked.reshape(len(runs), -1, tasks)
 
 
 def estimate(
@@ -131,7 +164,8 @@ def estimate(
 
     Args:
         statistic: maps arrays [..., runs, tasks] to [...], such as `interquartile_mean`.
-        scores: [runs, tasks] each; several are resampled independently of each other.
+        scores: [runs, tasks] or [trainings, runs, tasks] each; several are resampled independently
+            of each other.
         seed: of the resamples.
         samples: how many.
 
@@ -139,7 +173,8 @@ def estimate(
         ValueError: there are no scores, or `statistic` cannot compare them.
     """
     low, high = profile_interval(statistic, *scores, seed=seed, samples=samples)
-    return Estimate(float(statistic(*scores)), float(low), float(high))
+    value = statistic(*(pooled(one) for one in scores))
+    return Estimate(float(value), float(low), float(high))
 
 
 def profile_interval(
@@ -168,19 +203,19 @@ def paired_difference(
 ) -> Estimate:
     """`statistic` of `scores` less that of `others`, where run r of both had the same seed.
 
-    Both are resampled together, so what one seed makes of both cancels out.
+    Both are resampled together, so what one seed makes of both cancels out. Trainings, of which
+    they may have different numbers, are no pairs and are resampled apart.
 
     Raises:
         ValueError: there are no scores, or they are not of the same runs and tasks.
     """
-    if scores.shape != others.shape:
+    if scores.shape[-2:] != others.shape[-2:]:
         raise ValueError(f"scores of shape {scores.shape} are no pairs with {others.shape}")
-    _flat(scores)
     rng = np.random.default_rng(seed)
-    draws = rng.integers(scores.shape[0], size=(samples, *scores.shape))
-    first, second = (np.take_along_axis(one[None], draws, axis=1) for one in (scores, others))
+    runs = _runs_drawn(scores, samples, rng)
+    first, second = (_drawn(one, runs, rng) for one in (scores, others))
     low, high = percentile_interval(statistic(first) - statistic(second))
-    value = float(statistic(scores)) - float(statistic(others))
+    value = float(statistic(pooled(scores))) - float(statistic(pooled(others)))
     return Estimate(value, float(low), float(high))
 
 

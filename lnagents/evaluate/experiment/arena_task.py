@@ -54,6 +54,8 @@ class ArenaTask:
         networks: int,
         joint_state: bool,
         foresight: bool = False,
+        split: Split = Split.TRAINING,
+        in_turn: bool = False,
     ) -> None:
         """A task of all tables' environments, in their order.
 
@@ -63,6 +65,9 @@ class ArenaTask:
             networks: how many there are of each family to draw from.
             joint_state: whether to tell the whole truth, for central critics.
             foresight: whether to tell about other agents, for models of them.
+            split: of the networks.
+            in_turn: whether the environments of a table have one network after the other, the same
+                in every episode, instead of drawing.
 
         Raises:
             ValueError: there are no tables, or no networks.
@@ -73,7 +78,9 @@ class ArenaTask:
         self._tables = tuple(tables)
         self._settings = settings
         self._networks = networks
-        everything = [_Ground.of(one, index) for one in tables for index in range(networks)]
+        self._split = split
+        self._in_turn = in_turn
+        everything = [_Ground.of(one, split, index) for one in tables for index in range(networks)]
         self._rows = max(most_channels(one.arena.network, one.agents) for one in everything)
         channels = max(one.arena.network.channels for one in everything)
         self._state_rows = channels if joint_state else 0
@@ -101,15 +108,23 @@ class ArenaTask:
         for table in self._tables:
             chosen = seeds[first : first + table.environments]
             first += table.environments
-            # The payments of an episode come from the same seed, so the network is set apart.
-            indices = [np.random.default_rng((one, 1)).integers(self._networks) for one in chosen]
-            grounds = [_Ground.of(table, int(index)) for index in indices]
+            grounds = [
+                _Ground.of(table, self._split, self._network(place, seed))
+                for place, seed in enumerate(chosen)
+            ]
             task = self._task(grounds)
             scales = [reward_scale(one, self._settings.reward_unit_msat) for one in grounds]
             self._inner.append(task)
             self._scales.append(np.array(scales, np.float32))
             seen.append(task.reset(chosen))
         return self._together(seen)
+
+    def _network(self, place: int, seed: int) -> int:
+        """The index of the network in environment `place` of a table."""
+        if self._in_turn:
+            return place % self._networks
+        # The payments of an episode come from the same seed, so the network is set apart.
+        return int(np.random.default_rng((seed, 1)).integers(self._networks))
 
     def step(self, actions: Actions) -> StepResult:
         """Live one round everywhere; see `Task.step`."""
@@ -180,13 +195,13 @@ class _Ground:
     agents: tuple[str, ...]
 
     @classmethod
-    def of(cls, table: Table, index: int) -> _Ground:
-        return _drawn_ground(table.family, table.everyone, index)
+    def of(cls, table: Table, split: Split, index: int) -> _Ground:
+        return _drawn_ground(table.family, table.everyone, split, index)
 
 
 @lru_cache(maxsize=2_048)
-def _drawn_ground(family: Family, everyone: bool, index: int) -> _Ground:
-    arena = draw_arena(family, Split.TRAINING, index)
+def _drawn_ground(family: Family, everyone: bool, split: Split, index: int) -> _Ground:
+    arena = draw_arena(family, split, index)
     seed = seed_of("seats", family.name, index)
     seats = seats_of(arena.agents, seed, everyone=everyone)
     return _Ground(arena, tuple(seat.node for seat in seats if seat.contests))

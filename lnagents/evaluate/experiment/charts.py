@@ -13,6 +13,7 @@ from lnagents.evaluate.statistics import (
     estimate,
     interquartile_mean,
     performance_profile,
+    pooled,
     profile_interval,
 )
 
@@ -98,7 +99,7 @@ def profiles(scores: FieldScores, order: Sequence[str]) -> go.Figure:
         figure.add_trace(
             go.Scatter(
                 x=thresholds,
-                y=performance_profile(table, thresholds),
+                y=performance_profile(pooled(table), thresholds),
                 mode="lines",
                 name=name,
                 line=line,
@@ -119,7 +120,7 @@ def by_family(scores: FieldScores, families: Sequence[str], order: Sequence[str]
         [
             [
                 estimate(
-                    interquartile_mean, scores.values[name][PROFIT_SCORE][:, [column]], seed=SEED
+                    interquartile_mean, scores.values[name][PROFIT_SCORE][..., [column]], seed=SEED
                 ).value
                 for column in range(len(families))
             ]

@@ -18,6 +18,7 @@ from lnagents.env.world import MAX_PARTS
 from lnagents.evaluate.experiment.contestants import LearnedContestant, Player, Same
 from lnagents.evaluate.experiment.definition import RunSpec
 from lnagents.evaluate.experiment.families import Arena, Family, Split, draw_arena, seed_of
+from lnagents.evaluate.experiment.school import digest
 from lnagents.evaluate.experiment.seats import Seat, seats_of
 from lnagents.evaluate.measures import fee_churn
 from lnagents.evaluate.results import RunResult, SeatResult
@@ -107,6 +108,7 @@ class _Contest:
     def __init__(self, spec: RunSpec, stage: _Stage, team: bytes | None) -> None:
         self._spec = spec
         self._team = None if team is None else load_team(team)
+        self._digest = "" if team is None else digest(team)
         self._stage = stage
         arena = stage.arena
         everyone = isinstance(spec.field, Same)
@@ -225,6 +227,7 @@ class _Contest:
             volume_by_round=tuple(self._series["volume"]),
             seconds=time.process_time() - began,
             version=__version__,
+            team=self._digest,
             seats=tuple(self._seat(seat, rates) for seat in self._seats),
         )
 

@@ -19,7 +19,14 @@ from lnagents.evaluate.experiment.contestants import (
 )
 from lnagents.evaluate.experiment.disturbances import AnyDisturbance
 from lnagents.evaluate.experiment.families import Family, Split
-from lnagents.evaluate.experiment.lessons import Learners, Training, Tuning, id_of
+from lnagents.evaluate.experiment.lessons import (
+    Cell,
+    Diagnosis,
+    Learners,
+    Training,
+    Tuning,
+    id_of,
+)
 from lnagents.evaluate.extensions import load_named
 from lnagents.model.errors import ExperimentError
 from lnagents.model.files import StrictModel, parse_yaml
@@ -46,6 +53,12 @@ class RunSpec(StrictModel):
     def plain(self) -> bool:
         """Whether nothing goes wrong and nobody deviates."""
         return self.disturbance is None and self.deviation == 1.0
+
+    @property
+    def training(self) -> int:
+        """Which training of a learner played, by its seed; 0 for who was not trained."""
+        player = self.contestant
+        return player.training.seed if isinstance(player, LearnedContestant) else 0
 
     @property
     def id(self) -> str:
@@ -81,9 +94,10 @@ class Stress(StrictModel):
 class Definition(StrictModel):
     """Every contestant meets every field on every network of every family.
 
-    Half of an arena's agents are the contestant's (the larger half of an odd number), the others
-    are the field's. Runs with the same family, split and index have the same network, seats and
-    payments, so that contestants can be compared run by run.
+    Each training of a learner does so for itself: what luck in training brings can then be told
+    from what the networks bring. Half of an arena's agents are the contestant's (the larger half of
+    an odd number), the others are the field's. Runs with the same family, split and index have the
+    same network, seats and payments, so that contestants can be compared run by run.
     """
 
     name: str
@@ -94,6 +108,8 @@ class Definition(StrictModel):
     """Trained on training networks of the same families before they compete."""
     tuning: Tuning | None = None
     """How the learners' settings were searched for; it changes no run."""
+    diagnosis: Diagnosis | None = None
+    """How the trained teams are looked into; it changes no run."""
     fields: Annotated[tuple[Opposition, ...], Field(min_length=1)] = (Same(),)
     """`same`: the contestant has all seats."""
     baseline: str
@@ -116,14 +132,26 @@ class Definition(StrictModel):
         """Of all contestants, learners included."""
         return [*(one.name for one in self.contestants), *self._grid()]
 
+    def learned(self) -> list[tuple[Cell, tuple[Training, ...]]]:
+        """Each kind of learner with its trainings."""
+        grid = self._grid()
+        cells = [] if self.learners is None else self.learners.cells()
+        return [(cell, grid[cell.name]) for cell in cells]
+
+    def trainings_of(self) -> dict[str, tuple[int, ...]]:
+        """The seeds of each contestant's trainings; (0,) for who is not trained."""
+        learned = {name: tuple(one.seed for one in each) for name, each in self._grid().items()}
+        return {one.name: (0,) for one in self.contestants} | learned
+
     def _grid(self) -> Mapping[str, tuple[Training, ...]]:
         return {} if self.learners is None else self.learners.grid(self.families)
 
-    def _players(self, index: int) -> list[Player]:
-        """Who competes on network `index`; the trainings of a learner in turn."""
+    def _players(self) -> list[Player]:
+        """Who competes on every network; each training of a learner by itself."""
         learned = [
-            LearnedContestant(learner=name, training=trainings[index % len(trainings)])
+            LearnedContestant(learner=name, training=training)
             for name, trainings in self._grid().items()
+            for training in trainings
         ]
         return [*self.contestants, *learned]
 
@@ -134,6 +162,7 @@ class Definition(StrictModel):
 
     def runs(self) -> list[RunSpec]:
         """All runs; those of one network stand together."""
+        players = self._players()
         return [
             RunSpec(
                 contestant=contestant,
@@ -146,9 +175,7 @@ class Definition(StrictModel):
                 deviation=deviation,
             )
             for index in range(self.seeds)
-            for family, field, contestant in itertools.product(
-                self.families, self.fields, self._players(index)
-            )
+            for family, field, contestant in itertools.product(self.families, self.fields, players)
             for disturbance, deviation in self._variants(contestant.name, family.name)
         ]
 
@@ -168,10 +195,12 @@ class Definition(StrictModel):
                 raise ValueError(f"{key}: {twice[0]!r} occurs twice")
         families = [one.name for one in self.families]
         lessons = () if self.learners is None else self.learners.lessons.families
+        looked_into = () if self.diagnosis is None else self.diagnosis.learners
         for key, named, known in (
             ("stress.contestants", stress.contestants, names),
             ("stress.families", stress.families, families),
             ("learners.lessons.families", lessons, families),
+            ("diagnosis.learners", looked_into, list(self._grid())),
         ):
             strange = [one for one in named if one not in known]
             if strange:

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,10 @@ from lnagents.model.files import StrictModel, validate
 if TYPE_CHECKING:
     from lnagents.evaluate.experiment.arena_task import ArenaTask
     from lnagents.learn.settings import TrainSettings
+
+
+NO_MODEL = "none"
+"""The opponent model of a learner that has none."""
 
 
 def id_of(model: StrictModel) -> str:
@@ -98,16 +102,37 @@ class Training(StrictModel):
         )
 
 
+class Cell(NamedTuple):
+    """One kind of learner."""
+
+    algorithm: str
+    reward: str
+    opponent_model: str
+
+    @property
+    def name(self) -> str:
+        """What it is called in results."""
+        model = () if self.opponent_model == NO_MODEL else (self.opponent_model,)
+        return "-".join((self.algorithm, self.reward, *model))
+
+
 class Learners(StrictModel):
     """A grid of learners: each algorithm with each reward and each kind of opponent model."""
 
     algorithms: Annotated[tuple[str, ...], Field(min_length=1)] = ("ippo", "mappo", "mean-field")
     rewards: Annotated[dict[str, RewardSpec], Field(min_length=1)]
     """By name."""
-    opponent_models: Annotated[tuple[str, ...], Field(min_length=1)] = ("none",)
+    opponent_models: Annotated[tuple[str, ...], Field(min_length=1)] = (NO_MODEL,)
     seeds: Annotated[int, Field(ge=1)] = 1
-    """Trainings of each learner; contests take them in turn."""
+    """Trainings of each learner; each of them plays every run."""
     lessons: Lessons = Lessons()
+
+    def cells(self) -> list[Cell]:
+        """All kinds of learners."""
+        return [
+            Cell(*each)
+            for each in itertools.product(self.algorithms, self.rewards, self.opponent_models)
+        ]
 
     def grid(self, families: Sequence[Family]) -> Mapping[str, tuple[Training, ...]]:
         """The trainings of each learner, by its name.
@@ -116,18 +141,16 @@ class Learners(StrictModel):
             ExperimentError: the trainer has no such settings.
         """
         chosen = self.lessons.families or tuple(family.name for family in families)
-        cells = itertools.product(self.algorithms, self.rewards.items(), self.opponent_models)
         grid = {}
-        for algorithm, (reward_name, reward), model in cells:
-            changes: dict[str, Any] = {"algorithm": algorithm}
-            if model != "none":
-                changes["opponent_model"] = model
-            parts = [algorithm, reward_name] + ([model] if model != "none" else [])
-            grid["-".join(parts)] = tuple(
+        for cell in self.cells():
+            changes: dict[str, Any] = {"algorithm": cell.algorithm}
+            if cell.opponent_model != NO_MODEL:
+                changes["opponent_model"] = cell.opponent_model
+            grid[cell.name] = tuple(
                 Training(
                     families=tuple(family for family in families if family.name in chosen),
                     lessons=self.lessons,
-                    reward=reward,
+                    reward=self.rewards[cell.reward],
                     changes=changes,
                     seed=seed,
                 )
@@ -165,3 +188,21 @@ class Tuning(StrictModel):
     """On each of them."""
     seed: int = 0
     """Of the search."""
+
+
+class Diagnosis(StrictModel):
+    """How teams are looked into: what is gained by learning against them, and by whom they grew up.
+
+    See `lnagents.evaluate.experiment.diagnosis`; it changes no run.
+    """
+
+    learners: tuple[str, ...] = ()
+    """Whose teams, by name; none: of all."""
+    iterations: Annotated[int, Field(ge=1)] = 40
+    """Of the training of a newcomer, who learns for money alone."""
+    environments: Annotated[int, Field(ge=1)] = 8
+    """Of each family, in each of which the newcomer has one seat and the team all others."""
+    networks: Annotated[int, Field(ge=2)] = 10
+    """Held-out ones of each family, on which is compared who gets how much."""
+    episodes: Annotated[int, Field(ge=1)] = 2
+    """On each of them, in another seat each."""

@@ -47,8 +47,9 @@ NOTES = (
 )
 
 LEARNED_NOTE = (
-    "Networks of one experiment share the trained teams (each learner's trainings take turns), so"
-    " the intervals cover little of what another training would have brought."
+    "Every training of a learner plays all networks. Where there are several, intervals come from"
+    " resampling trainings, too, each with all its runs; from so few they are a little too narrow."
+    " Of a single training they say nothing about what another one would have brought."
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,11 @@ def _describe(training: Training, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     described = json.dumps(training.model_dump(mode="json"), indent=1)
     (folder / DESCRIPTION).write_text(described + "\n", encoding="utf-8")
+
+
+def digest(checkpoint: bytes) -> str:
+    """What tells teams apart: the same for the same checkpoint, byte for byte."""
+    return hashlib.sha256(checkpoint).hexdigest()[:16]
 
 
 def read_team(results: Path, training: Training) -> bytes:

@@ -1,4 +1,4 @@
-"""From the table of results to scores: one number for each contestant, network and measure."""
+"""From the table of results to scores: a number for each contestant, training, network, measure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from lnagents.evaluate.experiment.definition import Definition
+from lnagents.evaluate.experiment.definition import Definition, RunSpec
 from lnagents.evaluate.measures import fraction_of_bound, gini, price_ppm, ratio
 from lnagents.evaluate.results import Results
 from lnagents.evaluate.statistics import (
@@ -125,7 +125,16 @@ class FieldScores:
 
     field: str
     values: Mapping[str, Mapping[str, Floats]]
-    """[networks, families] by contestant and key of a measure, `PROFIT_SCORE` included."""
+    """[trainings, networks, families] by contestant and key of a measure, `PROFIT_SCORE` included;
+    one training for who was not trained."""
+
+    def trainings(self, contestant: str) -> int:
+        """How many trainings of a contestant played."""
+        return len(self.values[contestant][PROFIT_SCORE])
+
+    def alone(self, contestant: str, training: int) -> Mapping[str, Floats]:
+        """The values [networks, families] of one training of a contestant, by key."""
+        return {key: one[training] for key, one in self.values[contestant].items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,23 +270,21 @@ def read_scores(definition: Definition, results: Results) -> Scores:
     """The scores of all contestants, on those networks of which every result is there.
 
     Raises:
-        ExperimentError: the results are damaged, or there are not those of one network of each
-            family.
+        ExperimentError: the results are damaged, those of one training were made by different
+            teams, or there are not those of one network of each family.
     """
     wanted = {spec.id: spec for spec in definition.runs() if spec.plain}
     columns = results.query(_SQL, [definition.update_cost_msat, list(wanted)])
     found = {run: place for place, run in enumerate(columns["run"])}
     missing = {spec.index for run, spec in wanted.items() if run not in found}
+    _refuse_mixtures(wanted, columns, results)
     indices = [index for index in range(definition.seeds) if index not in missing]
     if not indices:
         problem = f"no network of each family has all its runs, {len(found)} of {len(wanted)} exist"
         raise ExperimentError(str(results.folder), problem)
     values = {measure.key: measure.of(columns) for measure in MEASURES}
-    place_of = {
-        (spec.field.name, spec.contestant.name, spec.index, spec.family.name): found[run]
-        for run, spec in wanted.items()
-        if spec.index in indices
-    }
+    place_of = {_place(spec): found[run] for run, spec in wanted.items() if run in found}
+    trainings = definition.trainings_of()
     families = [family.name for family in definition.families]
     fields = []
     for field in definition.fields:
@@ -285,12 +292,15 @@ def read_scores(definition: Definition, results: Results) -> Scores:
         for contestant in definition.names():
             places = np.array(
                 [
-                    [place_of[field.name, contestant, index, family] for family in families]
-                    for index in indices
+                    [
+                        [place_of[field.name, contestant, seed, index, one] for one in families]
+                        for index in indices
+                    ]
+                    for seed in trainings[contestant]
                 ]
             )
             tables[contestant] = {key: column[places] for key, column in values.items()}
-        unit = tables[definition.baseline]["income"].mean(axis=0)
+        unit = tables[definition.baseline]["income"].mean(axis=(0, 1))
         if not (unit > 0).all():
             poor = families[int(np.argmin(unit))]
             raise ExperimentError(
@@ -309,3 +319,22 @@ def read_scores(definition: Definition, results: Results) -> Scores:
         versions=tuple(sorted(set(columns["version"]))),
         seconds=float(sum(columns["seconds"])),
     )
+
+
+def _refuse_mixtures(wanted: Mapping[str, RunSpec], columns: Columns, results: Results) -> None:
+    """Raise an `ExperimentError` if a training's results were made by more than one team."""
+    teams: dict[tuple[str, int], str] = {}
+    for run, team in zip(columns["run"], columns["team"], strict=True):
+        spec = wanted[run]
+        who = spec.contestant.name, spec.training
+        if teams.setdefault(who, team or "") != (team or ""):
+            problem = (
+                f"runs of {who[0]}, training {who[1]}, were made by different teams;"
+                " `lnagents experiment run` makes them again"
+            )
+            raise ExperimentError(str(results.folder), problem)
+
+
+def _place(spec: RunSpec) -> tuple[str, str, int, int, str]:
+    """Where a run's values stand: field, contestant, training, network, family."""
+    return spec.field.name, spec.contestant.name, spec.training, spec.index, spec.family.name

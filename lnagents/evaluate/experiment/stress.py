@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from lnagents.evaluate.experiment.definition import Definition, RunSpec
 from lnagents.evaluate.measures import kept, price_over_best_response, recovery_rounds
 from lnagents.evaluate.results import Results
-from lnagents.evaluate.statistics import Estimate, Floats, percentile_interval, resample
+from lnagents.evaluate.statistics import Estimate, Floats, estimate, mean
 
 SEED = 1
 """Of all intervals."""
@@ -80,32 +81,30 @@ def resilience(definition: Definition, results: Results) -> list[Resilience]:
         )
     }
     calm = {_key(spec): rows[spec.id] for spec in runs if spec.plain and spec.id in rows}
-    left: dict[tuple[str, str, str], list[tuple[float, float, float]]] = defaultdict(list)
+    left: dict[tuple[str, str, str], _Cells] = defaultdict(dict)
     for spec in runs:
         disturbance = spec.disturbance
         if disturbance is None or spec.id not in rows or _key(spec) not in calm:
             continue
         (income, volume), (usual_income, usual_volume) = rows[spec.id], calm[_key(spec)]
         begin = disturbance.begin
-        left[spec.contestant.name, spec.field.name, disturbance.kind].append(
-            (
-                float(kept(income, usual_income, begin)),
-                float(kept(volume, usual_volume, begin)),
-                float(recovery_rounds(volume, usual_volume, begin)),
-            )
+        cells = left[spec.contestant.name, spec.field.name, disturbance.kind]
+        cells[_cell(spec)] = (
+            float(kept(income, usual_income, begin)),
+            float(kept(volume, usual_volume, begin)),
+            float(recovery_rounds(volume, usual_volume, begin)),
         )
-    return [
-        Resilience(
-            contestant=contestant,
-            field=field,
-            disturbance=kind,
-            income=_mean(np.array([one for one, _, _ in parts])),
-            volume=_mean(np.array([one for _, one, _ in parts])),
-            rounds=_mean(np.array([one for _, _, one in parts])),
-            networks=len(parts),
+    trainings = definition.trainings_of()
+    found_left = []
+    for (contestant, field, kind), cells in left.items():
+        values = _whole(cells, trainings[contestant])
+        if not values.shape[1]:
+            continue
+        income_left, volume_left, rounds = (_mean(values[..., part]) for part in range(3))
+        found_left.append(
+            Resilience(contestant, field, kind, income_left, volume_left, rounds, values.shape[1])
         )
-        for (contestant, field, kind), parts in left.items()
-    ]
+    return found_left
 
 
 def collusion(definition: Definition, results: Results) -> list[Collusion]:
@@ -128,7 +127,7 @@ def collusion(definition: Definition, results: Results) -> list[Collusion]:
     groups: dict[tuple[Any, ...], list[RunSpec]] = defaultdict(list)
     for spec in runs:
         groups[_key(spec)].append(spec)
-    ratios: dict[tuple[str, str], list[float]] = defaultdict(list)
+    ratios: dict[tuple[str, str], _Cells] = defaultdict(dict)
     for group in groups.values():
         nodes = {seat[spec.id] for spec in group if spec.id in seat}
         if len(group) < 2 or len(nodes) != 1:
@@ -138,22 +137,46 @@ def collusion(definition: Definition, results: Results) -> list[Collusion]:
         if not any(map(math.isnan, incomes)):
             factors = [spec.deviation for spec in group]
             ratio = float(price_over_best_response(incomes, factors))
-            ratios[group[0].contestant.name, group[0].field.name].append(math.log(ratio))
-    return [
-        Collusion(*key, Estimate(*(math.exp(one) for one in _mean(np.array(logs)))), len(logs))
-        for key, logs in ratios.items()
+            cells = ratios[group[0].contestant.name, group[0].field.name]
+            cells[_cell(group[0])] = (math.log(ratio),)
+    trainings = definition.trainings_of()
+    prices = []
+    for (contestant, field), cells in ratios.items():
+        logs = _whole(cells, trainings[contestant])[..., 0]
+        if logs.shape[1]:
+            told = Estimate(*(math.exp(one) for one in _mean(logs)))
+            prices.append(Collusion(contestant, field, told, logs.shape[1]))
+    return prices
+
+
+_Cells: TypeAlias = dict[tuple[int, str, int], tuple[float, ...]]
+"""What was found in each training on each network: training, family, index."""
+
+
+def _cell(spec: RunSpec) -> tuple[int, str, int]:
+    return spec.training, spec.family.name, spec.index
+
+
+def _whole(cells: _Cells, trainings: Sequence[int]) -> Floats:
+    """[trainings, networks, values], of the networks of which all trainings have something."""
+    networks = [
+        network
+        for network in dict.fromkeys((family, index) for _, family, index in cells)
+        if all((training, *network) in cells for training in trainings)
     ]
+    found = [[cells[training, *network] for network in networks] for training in trainings]
+    width = len(next(iter(cells.values())))
+    return np.array(found, np.float64).reshape(len(trainings), len(networks), width)
 
 
 def _key(spec: RunSpec) -> tuple[Any, ...]:
     """What runs have in common that differ in what goes wrong only."""
-    return spec.contestant.name, spec.field.name, spec.family.name, spec.index
+    return spec.contestant.name, spec.field.name, *_cell(spec)
 
 
 def _mean(values: Floats) -> Estimate:
-    """The mean of what is known, and its bootstrap interval."""
-    known = values[~np.isnan(values)]
-    if not len(known):
+    """The mean of [trainings, networks] and its interval, where something is known of all."""
+    known = values[:, ~np.isnan(values).any(axis=0)]
+    if not known.size:
         return Estimate(math.nan, math.nan, math.nan)
-    low, high = percentile_interval(known[resample(len(known), SEED)].mean(axis=1))
-    return Estimate(float(known.mean()), float(low), float(high))
+    return estimate(mean, known[..., None], seed=SEED)

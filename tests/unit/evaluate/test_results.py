@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from lnagents.evaluate.results import JOURNAL, PARQUET, Results, RunResult, SeatResult
@@ -52,6 +53,7 @@ def result(run: str, fees: int = 2**60) -> RunResult:
         volume_by_round=(5_000, 4_000),
         seconds=0.5,
         version="1.0",
+        team="",
         seats=(seat("n0", contests=True, fees=fees), seat("n1", contests=False, fees=5)),
     )
 
@@ -97,6 +99,36 @@ def test_a_run_counts_once(tmp_path: Path) -> None:
     results.append(result("a"))
     results.gather()
     assert results.query("SELECT run FROM runs")["run"] == ["a"]
+
+
+def test_what_was_made_again_replaces_what_was_there(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    results.append(result("a", fees=1))
+    results.append(result("b", fees=2))
+    results.gather()
+    results.append(result("a", fees=3))
+    sql = "SELECT run, fees_msat FROM runs ORDER BY run"
+    assert results.query(sql) == {"run": ["a", "b"], "fees_msat": [3, 2]}
+    results.gather()
+    assert results.query(sql) == {"run": ["a", "b"], "fees_msat": [3, 2]}
+
+
+def test_a_column_that_came_later_is_empty_in_older_files(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    results.append(result("a"))
+    results.gather()
+    older = tmp_path / "older"
+    duckdb.read_parquet(str(tmp_path / PARQUET)).select("* EXCLUDE (team)").write_parquet(
+        str(older)
+    )
+    older.replace(tmp_path / PARQUET)
+    assert results.query("SELECT run, team, version FROM runs") == {
+        "run": ["a"],
+        "team": [None],
+        "version": ["1.0"],
+    }
+    results.append(result("b"))
+    assert results.done() == {"a", "b"}
 
 
 def test_no_results_and_damaged_ones_are_one_sentence(tmp_path: Path) -> None:

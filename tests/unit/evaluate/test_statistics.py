@@ -20,6 +20,7 @@ from lnagents.evaluate.statistics import (
     paired_difference,
     percentile_interval,
     performance_profile,
+    pooled,
     probability_of_improvement,
     profile_interval,
     stratified_resamples,
@@ -154,6 +155,56 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     assert 0.88 <= covered / 200 <= 0.99
 
 
+def test_trainings_are_drawn_with_all_their_runs() -> None:
+    shift = np.array([0.0, 100.0, 200.0])
+    data = shift[:, None, None] + np.arange(8.0).reshape(4, 2)
+    drawn = stratified_resamples(data, 200, np.random.default_rng(0)).reshape(200, 3, 4, 2)
+    trainings, runs = drawn // 100.0, drawn % 100.0
+    assert (trainings == trainings[:, :, :1, :1]).all()
+    assert set(np.unique(trainings)) == {0.0, 1.0, 2.0}
+    # All trainings made the same runs, so the same ones are drawn of each.
+    assert (runs == runs[:, :1]).all()
+    assert (runs[..., 0] % 2.0 == 0.0).all()
+    assert (runs[..., 1] % 2.0 == 1.0).all()
+
+
+def test_one_training_is_as_none() -> None:
+    data, other = scores(10, 3), scores(10, 3, seed=1)
+    for statistic in (interquartile_mean, mean):
+        assert estimate(statistic, data[None], seed=1) == estimate(statistic, data, seed=1)
+        assert paired_difference(statistic, data[None], other, seed=1) == paired_difference(
+            statistic, data, other[None], seed=1
+        )
+
+
+def test_luck_in_training_widens_the_interval_and_is_covered() -> None:
+    """With runs alone resampled, an interval of five trainings would cover the truth too seldom."""
+    wide = narrow = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        luck = rng.normal(0.0, 1.0, (5, 1, 1))
+        drawn = luck + rng.normal(0.0, 1.0, (1, 20, 3)) + rng.normal(0.0, 0.5, (5, 20, 3))
+        found = estimate(mean, drawn, seed=seed, samples=400)
+        wide += found.low <= 0.0 <= found.high
+        found = estimate(mean, pooled(drawn), seed=seed, samples=400)
+        narrow += found.low <= 0.0 <= found.high
+    assert wide / 100 >= 0.78  # too narrow still: the percentiles of five
+    assert narrow / 100 < 0.55
+
+
+def test_trainings_are_no_pairs() -> None:
+    """Runs cancel out where both made them, but trainings of two contestants are apart."""
+    rng = np.random.default_rng(3)
+    runs = 10.0 * rng.normal(0.0, 1.0, (1, 12, 3))
+    luck = np.array([-1.0, 0.0, 1.0])[:, None, None]
+    found = paired_difference(mean, runs + luck + 5.0, runs + luck, seed=1)
+    assert math.isclose(found.value, 5.0)
+    assert 3.0 <= found.low < 4.5 < 5.5 < found.high <= 7.0
+    rule = paired_difference(mean, runs + luck + 5.0, runs, seed=1)
+    assert 4.0 <= rule.low < 4.5
+    assert found.high - found.low > rule.high - rule.low
+
+
 def test_what_is_not_known_is_left_out() -> None:
     resampled = np.array([[1.0, math.nan], [math.nan, math.nan], [3.0, math.nan]])
     low, high = percentile_interval(resampled)
@@ -172,6 +223,8 @@ def test_no_scores_are_refused(shape: tuple[int, ...]) -> None:
 def test_different_tasks_are_refused() -> None:
     with pytest.raises(ValueError, match="2 tasks cannot be compared with 3"):
         probability_of_improvement(np.zeros((4, 2)), np.zeros((4, 3)))
+    with pytest.raises(ValueError, match="trainings, runs, tasks"):
+        estimate(mean, np.zeros((2, 2, 4, 2)), seed=0)
     with pytest.raises(ValueError, match="no pairs"):
         paired_difference(mean, np.zeros((4, 2)), np.zeros((3, 2)), seed=0)
 

@@ -212,9 +212,9 @@ def test_scores_are_relative_to_the_baseline(results: Results) -> None:
     same, field = scores.fields
     for one in (same, field):
         base = one.values["as-found"]
-        assert base[PROFIT_SCORE].shape == (2, 2)
+        assert base[PROFIT_SCORE].shape == (1, 2, 2)
         # Routers and hubs pay nothing themselves, so profit is income.
-        assert np.allclose(base[PROFIT_SCORE].mean(axis=0), 1.0)
+        assert np.allclose(base[PROFIT_SCORE].mean(axis=(0, 1)), 1.0)
     assert np.allclose(same.values["thompson"]["share_of_fees"], 100.0)
     assert (field.values["thompson"]["share_of_fees"] < 100.0).any()
     row = next(row for row in scores.rows(field) if row.contestant == "as-found")
@@ -246,13 +246,13 @@ def test_the_page_tells_it_all_and_needs_nothing(results: Results, tmp_path: Pat
 def made_up(scores: Scores, factors: dict[str, float]) -> FieldScores:
     """As if contestants earned multiples of what the baseline does, on 6 networks."""
     rng = np.random.default_rng(3)
-    base = rng.uniform(0.9, 1.1, (6, 2))
+    base = rng.uniform(0.9, 1.1, (1, 6, 2))
     some = scores.fields[0].values["as-found"]
     return FieldScores(
         "same",
         {
             name: {
-                **{key: np.full((6, 2), column.mean()) for key, column in some.items()},
+                **{key: np.full((1, 6, 2), column.mean()) for key, column in some.items()},
                 PROFIT_SCORE: factor * base,
             }
             for name, factor in factors.items()
@@ -285,7 +285,13 @@ def test_further_sections_have_their_places(results: Results) -> None:
     scores = read_scores(definition(), results)
     further = Further(frozenset({"thompson"}), {"same": ["<p>of same</p>"]}, ["<p>at last</p>"])
     page = to_html(scores, further)
-    order = ["of same", "Where half of the agents", "at last", "What was run", "trained teams"]
+    order = [
+        "of same",
+        "Where half of the agents",
+        "at last",
+        "What was run",
+        "Every training of a learner",
+    ]
     places = [page.rindex(one) for one in order]
     assert places == sorted(places)
-    assert "trained teams" not in to_html(scores)
+    assert "Every training of a learner" not in to_html(scores)

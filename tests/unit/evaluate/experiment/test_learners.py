@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from lnagents.evaluate.experiment.families import (
 )
 from lnagents.evaluate.experiment.lessons import Training
 from lnagents.evaluate.experiment.runner import run_experiment
+from lnagents.evaluate.experiment.scores import read_scores
 from lnagents.evaluate.results import Results
 from lnagents.learn.settings import OpponentMode, TrainSettings
 from lnagents.learn.task import Actions
@@ -150,7 +152,7 @@ def test_rewards_count_alike_on_networks_of_all_prices() -> None:
     for ppm in (500, 1_000):
         limit = PATHS.fee_limit.model_copy(update={"median_ppm": ppm})
         family = PATHS.model_copy(update={"fee_limit": limit, "name": "paths"})
-        ground = arena_task._Ground.of(Table(family, True, 1), 0)
+        ground = arena_task._Ground.of(Table(family, True, 1), Split.TRAINING, 0)
         scales.append(arena_task.reward_scale(ground, 1_000))
     assert scales[0] == pytest.approx(2 * scales[1], rel=0.01)
 
@@ -193,7 +195,8 @@ def test_learners_compete_with_the_others(tmp_path: Path) -> None:
         progress=lambda done, count: None,
         training=lambda done, count: told.append((done, count)),
     )
-    assert made == len(definition().runs()) == 2 * 2 * 2 * 5
+    # Two networks of two families against two fields, for one rule and two trainings of 4 learners.
+    assert made == len(definition().runs()) == 2 * 2 * 2 * (1 + 2 * 4)
     assert told[-1] == (8 * 2, 8 * 2)
     found = results.query("SELECT DISTINCT contestant FROM runs")["contestant"]
     assert set(found) == {
@@ -210,13 +213,79 @@ def test_learners_compete_with_the_others(tmp_path: Path) -> None:
     assert replace(play(spec, team), seconds=0.0) == replace(play(spec, team), seconds=0.0)
 
 
-def test_trainings_take_turns_over_networks() -> None:
-    seeds = {
-        (one.index, one.contestant.training.seed)
+def test_every_training_plays_every_network() -> None:
+    played = [
+        (one.contestant.name, one.training, one.index, one.family.name, one.field.name)
         for one in definition().runs()
         if one.contestant.kind == "learned"
-    }
-    assert seeds == {(0, 0), (1, 1)}
+    ]
+    assert len(set(played)) == len(played) == 4 * 2 * 2 * 2 * 2
+    assert {one.training for one in definition().runs() if one.contestant.kind != "learned"} == {0}
+    assert definition().trainings_of()["ippo-competitive"] == (0, 1)
+    assert definition().trainings_of()["as-found"] == (0,)
+
+
+SMALL = definition(
+    TEXT.replace("[ippo, mean-field]", "[ippo]")
+    .replace("rewards: {competitive: {}, ", "rewards: {")
+    .replace("fields: [same, as-found]", "fields: [as-found]")
+)
+"""One learner, two trainings, four runs of each."""
+
+
+def run_small(results: Results, chosen: Definition = SMALL) -> int:
+    return run_experiment(chosen, results, Here(), progress=lambda *_: None)
+
+
+@pytest.fixture(scope="module", name="made")
+def _made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    assert run_small(Results(folder)) == 12
+    return folder
+
+
+@pytest.fixture(name="results")
+def _results(made: Path, tmp_path: Path) -> Results:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return Results(tmp_path)
+
+
+def test_what_is_finished_needs_no_training(results: Results, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / school.FOLDER)
+    assert run_small(results) == 0
+    assert not (tmp_path / school.FOLDER).exists()
+    # A further network: then the teams are needed again, and are what they were.
+    more = SMALL.model_copy(update={"seeds": 3})
+    assert run_small(results, more) == 2 * 3
+    assert read_scores(more, results).complete
+
+
+def test_results_of_another_team_are_made_again(results: Results, tmp_path: Path) -> None:
+    first, second = SMALL.trainings()
+    checkpoint = school.folder_of(tmp_path, first) / train_run.CHECKPOINT
+    other = school.folder_of(tmp_path, second) / train_run.CHECKPOINT
+    team = checkpoint.read_bytes()
+    sql = "SELECT run, team, fees_msat FROM runs ORDER BY run"
+    before = results.query(sql)
+    assert set(before["team"]) == {"", school.digest(team), school.digest(other.read_bytes())}
+    checkpoint.write_bytes(other.read_bytes())
+    assert run_small(results) == 4
+    assert set(results.query(sql)["team"]) == {"", school.digest(other.read_bytes())}
+    assert results.query(sql)["run"] == before["run"]
+    checkpoint.write_bytes(team)
+    assert run_small(results) == 4
+    assert results.query(sql) == before
+
+
+def test_a_mixture_of_teams_has_no_scores(results: Results, tmp_path: Path) -> None:
+    assert read_scores(SMALL, results).complete
+    one = next(spec for spec in SMALL.runs() if spec.training == 1)
+    stranger = school.read_team(tmp_path, SMALL.trainings()[0])
+    results.append(play(one, stranger))
+    with pytest.raises(ExperimentError, match="ippo-cooperative, training 1, were made by diff"):
+        read_scores(SMALL, results)
+    assert run_small(results) == 1
+    assert read_scores(SMALL, results).complete
 
 
 def test_what_cannot_be_learned_is_refused_by_name(tmp_path: Path) -> None:
@@ -230,7 +299,7 @@ def test_what_cannot_be_learned_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_seats_in_training_are_those_of_a_contestant() -> None:
-    ground = arena_task._Ground.of(Table(HUBS, False, 1), 1)
+    ground = arena_task._Ground.of(Table(HUBS, False, 1), Split.TRAINING, 1)
     places = [ground.arena.agents.index(name) for name in ground.agents]
     first = seed_of("seats", "hubs", 1) % 2
     assert places == [first, first + 2]

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from lnagents.evaluate.executors import Here
+from lnagents.evaluate.experiment import stress
 from lnagents.evaluate.experiment.definition import Definition
 from lnagents.evaluate.experiment.runner import run_experiment
 from lnagents.evaluate.experiment.scores import read_scores
@@ -71,6 +72,17 @@ def test_prices_are_held_against_the_best_multiple(results: Results) -> None:
     expected = math.prod(1.0 / factor for factor in best.values()) ** 0.5
     assert rows["wall"].ratio.value == pytest.approx(expected)
     assert 0.5 <= rows["low-fee"].ratio.low <= rows["low-fee"].ratio.high <= 2.0
+
+
+def test_what_luck_in_training_leaves_is_in_the_interval() -> None:
+    """Two trainings that keep 20 and 60 % on three networks each; a fourth has but one of them."""
+    cells: stress._Cells = {
+        (seed, "paths", index): (0.2 + 0.4 * seed,) for seed in (0, 1) for index in range(3)
+    }
+    cells[0, "paths", 3] = (1.0,)
+    values = stress._whole(cells, (0, 1))
+    assert values.shape == (2, 3, 1)
+    assert stress._mean(values[..., 0]) == pytest.approx((0.4, 0.2, 0.6))
 
 
 def test_further_runs_are_no_part_of_the_scores(results: Results) -> None:
