@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Coroutine, Sequence
@@ -81,8 +82,11 @@ class Interceptor(Protocol):
     def htlcs(self) -> AsyncGenerator[HeldHtlc | StreamRestarted, None]:
         """What the node holds from now on."""
 
-    async def answer(self, htlc: HeldHtlc, answer: HtlcAnswer) -> bool:
-        """Say what becomes of it; whether the node was still there to be told."""
+    def answer(self, htlc: HeldHtlc, answer: HtlcAnswer) -> Awaitable[bool]:
+        """Say what becomes of it; whether the node was still there to be told.
+
+        An answer that cannot be handed over gives the connection up.
+        """
 
 
 class ForwarderState(str, Enum):
@@ -200,19 +204,18 @@ class Forwarder:
                 if isinstance(item, StreamRestarted):
                     self._now(ForwarderState.DECIDING)
                 else:
-                    await self._take(item)
+                    self._take(item)
 
     # ---- One HTLC
 
-    async def _take(self, htlc: HeldHtlc) -> None:
+    def _take(self, htlc: HeldHtlc) -> None:
         began = time.perf_counter()
         place, decision = self._ask(htlc, 0)
         if decision is None:
             decision = ResumeHtlc()
         if isinstance(decision, ResumeHtlc | FailHtlc | SettleHtlc):
-            await self._answer(htlc, decision, began)
-            return
-        if isinstance(decision, Taken):
+            self._answer(htlc, decision, began)
+        elif isinstance(decision, Taken):
             self._begin(self._finish(htlc, decision), self._taken)
         else:
             self._begin(self._wait(htlc, decision, place, began), self._waiting)
@@ -273,16 +276,21 @@ class Forwarder:
             return
         await self._answer(htlc, answer, None)
 
-    async def _answer(self, htlc: HeldHtlc, answer: HtlcAnswer, began: float | None) -> None:
-        told = False
-        with contextlib.suppress(TimeoutError):
-            # gRPC ends a call whose write is cancelled, and LND resumes what it held.
-            async with asyncio.timeout(self._deadline):
-                told = await self._interceptor.answer(htlc, answer)
-        if not told:
+    def _answer(
+        self, htlc: HeldHtlc, answer: HtlcAnswer, began: float | None
+    ) -> asyncio.Future[bool]:
+        """Hand it over, without waiting until it is on its way; whether it was."""
+        told = asyncio.ensure_future(self._interceptor.answer(htlc, answer))
+        told.add_done_callback(functools.partial(self._count, type(answer), began))
+        return told
+
+    def _count(
+        self, kind: type[HtlcAnswer], began: float | None, told: asyncio.Future[bool]
+    ) -> None:
+        if told.cancelled() or not told.result():
             self._lost += 1
             return
-        self._counts[type(answer)] += 1
+        self._counts[kind] += 1
         if began is not None:
             self._seconds.append(time.perf_counter() - began)
 

@@ -33,6 +33,9 @@ from lnagents.model.units import Msat, ShortChannelId, format_short_channel_id
 FORGET_SECONDS = 600.0
 """Between two looks for passes that are over."""
 
+TIGHT_SHARE = 0.1
+"""If less than that of a channel is left to those without a pass, it has to be known well."""
+
 UNSEEN_SECONDS = 5.0
 """An HTLC that was let through so long ago and is not under way is over."""
 
@@ -162,8 +165,14 @@ class PassDesk:
         msat, slots = self._rooms.free(scid)
         # This HTLC, and each that a holder may still send, takes more than its amount.
         extra = (1 + self.book.promised_slots(scid)) * htlc_cost_msat(channel)
-        enough_msat = msat - amount_msat - extra >= self._kept_msat(channel)
-        return enough_msat and slots - 1 >= self._kept_slots(channel)
+        left_msat = msat - amount_msat - extra - self._kept_msat(channel)
+        left_slots = slots - 1 - self._kept_slots(channel)
+        if (
+            left_msat < TIGHT_SHARE * channel.capacity_msat
+            or left_slots < TIGHT_SHARE * channel.max_accepted_htlcs
+        ):
+            self._rooms.hurry()
+        return left_msat >= 0 and left_slots >= 0
 
     def _admit(self, htlc: HeldHtlc, presented: bytes) -> PassUse | None:
         """The use of a pass that lets it through; None: it is refused."""
@@ -197,6 +206,8 @@ class PassDesk:
             settled = event.kind is HtlcEventKind.SETTLE
             self._rooms.ended(name, settled=settled)
             self._ended(name, settled=settled, known=True)
+        elif event.role is HtlcRole.SEND and event.kind is HtlcEventKind.FORWARD:
+            self._rooms.hurry()  # own payments are not counted here
 
     def _on_shown(self, shown: frozenset[HtlcName], asked: float) -> None:
         """End those whose end was not told, as the events were interrupted: nobody knows how."""

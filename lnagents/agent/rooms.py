@@ -26,7 +26,10 @@ from lnagents.model.graph import LocalChannel
 from lnagents.model.units import Msat, ShortChannelId
 
 REFRESH_SECONDS = 0.5
-"""Between two looks at the node's channels."""
+"""Between two looks at the node's channels while decisions hang on them."""
+
+CALM_SECONDS = 2.0
+"""Between two looks otherwise."""
 
 SHOWN_SECONDS = 5.0
 """What was let through so long ago the node's channels show, or it is over."""
@@ -77,6 +80,9 @@ class Rooms:
         self._channels: dict[ShortChannelId, LocalChannel] = {}
         self._to_peer: dict[ShortChannelId, tuple[ShortChannelId, ...]] = {}
         self._leaving: dict[HtlcName, _Leaving] = {}
+        self._gone: dict[ShortChannelId, tuple[Msat, int]] = {}
+        """What is leaving by each channel: the sum, and of how many HTLCs."""
+        self._wanted = asyncio.Event()
         self.on_shown: Callable[[frozenset[HtlcName], float], None] | None = None
         """Told which forwards the node has under way, and when it was asked (monotonic clock)."""
 
@@ -84,9 +90,16 @@ class Rooms:
         """Ask the node again and again, until cancelled."""
         while True:
             await asyncio.sleep(REFRESH_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CALM_SECONDS - REFRESH_SECONDS):
+                    await self._wanted.wait()
             with contextlib.suppress(LndError):
                 # A node that is away forwards nothing.
                 await self.refresh()
+
+    def hurry(self) -> None:
+        """Have the node asked soon: what is known may be too old to decide on."""
+        self._wanted.set()
 
     async def refresh(self) -> None:
         """Ask the node now.
@@ -94,6 +107,7 @@ class Rooms:
         Raises:
             LndError: it does not answer.
         """
+        self._wanted.clear()
         asked = self._clock()
         channels = await self._node.channels()
         self._channels = {channel.scid: channel for channel in channels}
@@ -109,6 +123,9 @@ class Rooms:
             and (one.settled_at is None or one.settled_at >= asked)
             and one.at > asked - SHOWN_SECONDS
         }
+        self._gone = {}
+        for one in self._leaving.values():
+            self._count(one, 1)
         if self.on_shown is not None:
             self.on_shown(shown, asked)
 
@@ -121,10 +138,9 @@ class Rooms:
         channel = self._channels.get(scid)
         if channel is None:
             return 0, 0
-        gone = [one.amount_msat for one in self._leaving.values() if scid in one.scids]
-        slots = channel.max_accepted_htlcs - channel.pending_htlcs - len(gone)
-        spent = sum(gone) + len(gone) * htlc_cost_msat(channel)
-        return sendable_msat(channel) - spent, slots
+        gone_msat, gone = self._gone.get(scid, (0, 0))
+        slots = channel.max_accepted_htlcs - channel.pending_htlcs - gone
+        return sendable_msat(channel) - gone_msat - gone * htlc_cost_msat(channel), slots
 
     def ways(self, scid: ShortChannelId, amount_msat: Msat) -> tuple[ShortChannelId, ...]:
         """By which channels LND may send what asks for `scid`: all to its peer that have room."""
@@ -140,7 +156,11 @@ class Rooms:
         name = htlc.incoming_scid, htlc.incoming_htlc_id
         amount = htlc.outgoing_amount_msat
         scids = self.ways(htlc.outgoing_scid, amount)
-        self._leaving[name] = _Leaving(scids, amount, self._clock())
+        before = self._leaving.get(name)
+        if before is not None:  # a node that was interrupted asks about it again
+            self._count(before, -1)
+        one = self._leaving[name] = _Leaving(scids, amount, self._clock())
+        self._count(one, 1)
 
     def ended(self, name: HtlcName, *, settled: bool) -> None:
         """The forward of HTLC `name` is over."""
@@ -152,3 +172,9 @@ class Rooms:
             one.settled_at = self._clock()
         else:
             del self._leaving[name]
+            self._count(one, -1)
+
+    def _count(self, one: _Leaving, sign: int) -> None:
+        for scid in one.scids:
+            amount, htlcs = self._gone.get(scid, (0, 0))
+            self._gone[scid] = amount + sign * one.amount_msat, htlcs + sign

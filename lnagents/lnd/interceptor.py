@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
@@ -36,6 +37,9 @@ forgotten within milliseconds."""
 REFUSAL_SECONDS = 0.02
 """How much later than one refusal of two calls that were made at once the other may come."""
 
+WRITE_SECONDS = 5.0
+"""How long gRPC may take to accept one answer; then the connection is given up."""
+
 _ASKED = router.ForwardHtlcInterceptResponse()
 """Names the call in messages."""
 
@@ -54,8 +58,7 @@ class HtlcInterceptor:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._held: dict[tuple[ShortChannelId, int], _Call] = {}
-        self._writing = asyncio.Lock()
+        self._session: _Session | None = None
 
     async def htlcs(self) -> AsyncGenerator[HeldHtlc | StreamRestarted, None]:
         """What the node holds from now on, until the client is closed; reconnects by itself.
@@ -74,7 +77,7 @@ class HtlcInterceptor:
         refused_since: float | None = None
         while not self._connection.closed:
             try:
-                async for item in self._session():
+                async for item in self._one_session():
                     if item is None:
                         yield StreamRestarted("HtlcInterceptor", restarts, cause)
                         restarts += 1
@@ -95,23 +98,20 @@ class HtlcInterceptor:
             await asyncio.sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY_SECONDS)
 
-    async def answer(self, htlc: HeldHtlc, answer: HtlcAnswer) -> bool:
-        """Say what becomes of `htlc`; whether the node was still there to be told.
+    def answer(self, htlc: HeldHtlc, answer: HtlcAnswer) -> asyncio.Future[bool]:
+        """Say what becomes of `htlc`, in the order of the calls; nothing need be awaited.
 
-        False: the node resumed it meanwhile, because the connection broke, or this is the second
-        answer.
+        The result tells, as soon as the answer is on its way, whether the node was still there to
+        be told. False: it resumed the HTLC meanwhile, because the connection broke, or this is the
+        second answer.
         """
-        async with self._writing:  # gRPC takes one message at a time
-            call = self._held.pop((htlc.incoming_scid, htlc.incoming_htlc_id), None)
-            if call is None:
-                return False
-            try:
-                await call.write(convert_payments.to_htlc_answer(htlc, answer))
-            except (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
-                return False
-            return True
+        if self._session is not None:
+            return self._session.answer(htlc, answer)
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        told.set_result(False)
+        return told
 
-    async def _session(self) -> AsyncGenerator[HeldHtlc | None, None]:
+    async def _one_session(self) -> AsyncGenerator[HeldHtlc | None, None]:
         """What one connection gives; the first is None, when the node has begun to hold."""
         stubs = await self._connection.stubs()
         await wait_connected(self._connection, stubs)
@@ -119,21 +119,14 @@ class HtlcInterceptor:
         # of them is refused the other one has begun.
         sides = [_Side(stubs.router.HtlcInterceptor(metadata=stubs.metadata)) for _ in range(2)]
         try:
-            side = await self._begun(sides)
+            session = self._session = _Session(self._connection, await self._begun(sides))
             yield None
-            while True:
-                with self._connection.errors(_ASKED):
-                    message = await side.read
-                if not isinstance(message, router.ForwardHtlcInterceptRequest):
-                    return  # the end of the stream
-                # The next one comes while this one is decided on: HTLCs come in bursts, and those
-                # that are answered together go on in one commitment.
-                side.read = asyncio.ensure_future(side.call.read())
-                htlc = convert_payments.held_htlc(message)
-                self._held[htlc.incoming_scid, htlc.incoming_htlc_id] = side.call
+            while (htlc := await session.next()) is not None:
                 yield htlc
         finally:
-            self._held.clear()
+            if self._session is not None:
+                await self._session.close()
+                self._session = None
             for side in sides:
                 await side.end()
 
@@ -179,3 +172,83 @@ class _Side:
         self.read.cancel()
         with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
             await self.read
+
+
+class _Session:
+    """One call for which the node holds forwards.
+
+    Reading and writing do not wait for each other: HTLCs come in bursts, and those that are
+    answered together go on in one commitment. gRPC takes one message at a time, so one task writes
+    all answers.
+    """
+
+    def __init__(self, connection: Connection, side: _Side) -> None:
+        self._connection = connection
+        self._call = side.call
+        self._first: asyncio.Future[object] | None = side.read
+        self._held: set[tuple[ShortChannelId, int]] = set()
+        self._answers: deque[tuple[router.ForwardHtlcInterceptResponse, asyncio.Future[bool]]]
+        self._answers = deque()
+        self._answered = asyncio.Event()
+        self._writing = asyncio.ensure_future(self._write())
+
+    async def close(self) -> None:
+        """Void what was not written."""
+        self._held.clear()
+        self._writing.cancel()
+        await asyncio.wait([self._writing])
+        for _, told in self._answers:
+            _tell(told, False)
+
+    async def next(self) -> HeldHtlc | None:
+        """What the node holds next; None: it ended the stream.
+
+        Raises:
+            LndError: the connection broke, or was given up.
+        """
+        with self._connection.errors(_ASKED):
+            try:
+                first, self._first = self._first, None
+                message = await (self._call.read() if first is None else first)
+            except asyncio.CancelledError as exc:
+                task = asyncio.current_task()
+                if self._writing.done() and task is not None and not task.cancelling():
+                    address = self._connection.endpoint.address
+                    raise NodeUnavailableError(f"{address} takes no answers") from exc
+                raise
+        if not isinstance(message, router.ForwardHtlcInterceptRequest):
+            return None
+        htlc = convert_payments.held_htlc(message)
+        self._held.add((htlc.incoming_scid, htlc.incoming_htlc_id))
+        return htlc
+
+    def answer(self, htlc: HeldHtlc, answer: HtlcAnswer) -> asyncio.Future[bool]:
+        """Have it written; whether it was."""
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        name = htlc.incoming_scid, htlc.incoming_htlc_id
+        if name in self._held and not self._writing.done():
+            self._held.remove(name)
+            self._answers.append((convert_payments.to_htlc_answer(htlc, answer), told))
+            self._answered.set()
+        else:
+            told.set_result(False)
+        return told
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._answered.wait()
+                self._answered.clear()
+                while self._answers:
+                    message, told = self._answers[0]
+                    async with asyncio.timeout(WRITE_SECONDS):
+                        await self._call.write(message)
+                    self._answers.popleft()
+                    _tell(told, True)
+        except (TimeoutError, grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
+            self._call.cancel()  # so that the node resumes what it holds
+
+
+def _tell(told: asyncio.Future[bool], written: bool) -> None:
+    if not told.done():  # who asked may have been cancelled
+        told.set_result(written)

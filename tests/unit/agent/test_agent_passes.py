@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import random
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from lnagents.agent import rooms as rooms_module
 from lnagents.agent.forwarder import Decision
 from lnagents.agent.pass_ledger import PassLedger
 from lnagents.agent.passes import UNSEEN_SECONDS, PassDesk
@@ -61,7 +64,10 @@ class Node:
         default_factory=lambda: [channel(INCOMING, "left"), channel(OUTGOING, "right")]
     )
 
+    asked: int = 0
+
     async def channels(self, *, active_only: bool = False) -> tuple[LocalChannel, ...]:
+        self.asked += 1
         return tuple(self.shown)
 
 
@@ -193,6 +199,60 @@ async def test_what_never_shows_is_given_up(setting: Setting) -> None:
     setting.ticks[0] += SHOWN_SECONDS + 0.1
     await setting.rooms.refresh()
     assert setting.rooms.free(OUTGOING) == (BALANCE, SLOTS)
+
+
+async def test_what_is_free_is_kept_count_of(setting: Setting) -> None:
+    """However HTLCs come, are asked about again, fail, settle and show."""
+    rooms, rng = setting.rooms, random.Random(3)
+    under_way: dict[int, int] = {}
+    settled_msat = 0
+    for number in range(400):
+        step = rng.random()
+        if step < 0.5 or not under_way:
+            again = bool(under_way) and rng.random() < 0.1
+            name = rng.choice(list(under_way)) if again else number
+            amount = under_way.get(name, rng.randrange(1, 2_000))
+            rooms.let_through(htlc(name, amount))
+            under_way[name] = amount
+        elif step < 0.95:
+            name = rng.choice(list(under_way))
+            amount, settled = under_way.pop(name), rng.random() < 0.5
+            rooms.ended((INCOMING, name), settled=settled)
+            settled_msat += amount * settled
+        else:
+            # What settled the node shows as gone, what is under way it does not show yet.
+            setting.ticks[0] += 0.01
+            balance = BALANCE - settled_msat
+            setting.node.shown[1] = replace(
+                channel(OUTGOING, "right", balance), max_accepted_htlcs=10_000
+            )
+            await rooms.refresh()
+            left = balance - sum(under_way.values())
+            assert rooms.free(OUTGOING) == (left, 10_000 - len(under_way))
+
+
+@pytest.mark.parametrize("what", ["others", "own payments", "little left", "refused"])
+async def test_the_node_is_asked_often_only_while_it_matters(
+    setting: Setting, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms_module, "REFRESH_SECONDS", 0.01)
+    running = asyncio.ensure_future(setting.rooms.run())
+    asked = setting.node.asked
+    try:
+        match what:
+            case "others":
+                assert setting.plain(1, 200_000) is None
+            case "little left":
+                assert setting.plain(1, 350_000) is None
+            case "refused":
+                assert setting.plain(1, 500_000) == FailHtlc()
+            case _:
+                sent = HtlcEventKind.FORWARD, HtlcRole.SEND
+                setting.desk.on_event(HtlcEvent(*sent, time.time_ns(), 0, 1, OUTGOING, 1))
+        await asyncio.sleep(0.2)
+        assert setting.node.asked - asked == (0 if what == "others" else 1)
+    finally:
+        running.cancel()
 
 
 async def test_slots_are_kept_too(setting: Setting) -> None:

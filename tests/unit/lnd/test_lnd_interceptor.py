@@ -153,6 +153,58 @@ async def test_after_a_break_it_holds_again_and_old_answers_are_void(tmp_path: P
     assert [answer.action for answer in switch.answers] == [router.RESUME]
 
 
+async def test_a_node_that_takes_no_answers_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(call: Any, request: Any) -> None:
+        await asyncio.Event().wait()
+
+    switch = Switch(2)
+    async with (
+        serving(tmp_path, {"HtlcInterceptor": switch.serve}) as node,
+        LndClient(node.endpoint) as client,
+    ):
+        held = client.htlc_interceptor()
+        async with aclosing(held.htlcs()) as stream:
+            _, first, second = await take(stream, 3)
+            assert isinstance(first, HeldHtlc)
+            assert isinstance(second, HeldHtlc)
+            with monkeypatch.context() as patch:
+                patch.setattr(interceptor, "WRITE_SECONDS", 0.05)
+                patch.setattr("grpc.aio._call.StreamStreamCall.write", never)
+                told = [held.answer(one, ResumeHtlc()) for one in (first, second)]
+                (restarted,) = await take(stream, 1)
+            assert isinstance(restarted, StreamRestarted)
+            assert "takes no answers" in restarted.cause
+            assert await asyncio.gather(*told) == [False, False]
+            # It goes on with what the node holds then.
+            again = (await take(stream, 1))[0]
+            assert isinstance(again, HeldHtlc)
+            assert await held.answer(again, ResumeHtlc())
+            await until_answered(switch, 1)
+
+
+async def test_answers_are_not_waited_for(tmp_path: Path) -> None:
+    switch = Switch(50)
+    async with (
+        serving(tmp_path, {"HtlcInterceptor": switch.serve}) as node,
+        LndClient(node.endpoint) as client,
+    ):
+        held = client.htlc_interceptor()
+        async with aclosing(held.htlcs()) as stream:
+            _, *htlcs = await take(stream, 51)
+            told = [held.answer(one, ResumeHtlc()) for one in htlcs if isinstance(one, HeldHtlc)]
+            told[7].cancel()  # who asked went away; the answer stands
+            await until_answered(switch, 50)
+            assert [answer.incoming_circuit_key.htlc_id for answer in switch.answers] == [
+                *range(50)
+            ]
+            assert all([await one for one in told if not one.cancelled()])
+        # Nobody is told any more.
+        assert isinstance(htlcs[0], HeldHtlc)
+        assert not await held.answer(htlcs[0], ResumeHtlc())
+
+
 async def test_it_begins_only_when_the_node_holds(tmp_path: Path) -> None:
     switch = Switch(0)
     async with (
