@@ -11,11 +11,13 @@ import asyncio
 import itertools
 import logging
 import multiprocessing
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -41,6 +43,9 @@ from lnagents.testbed.backend import SellerSite
 DEADLINE_SECONDS = 5.0
 START_SECONDS = 60.0
 PRICE_SAT = 2
+
+_CPU = "cpu"
+"""What asks for the time on a processor; anything else switches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,11 @@ class Toll:
     async def off(self) -> ForwarderStatus:
         """Leave forwards to the node; what was decided since `on`."""
         return await self._ask(None)
+
+    async def cpu_seconds(self) -> float:
+        """For how long the process has been on a processor."""
+        self._connection.send(_CPU)
+        return float(await asyncio.to_thread(self._connection.recv))
 
     async def _ask(self, share: float | None) -> ForwarderStatus:
         self._connection.send(share)
@@ -114,13 +124,19 @@ async def _serve(gate: TollGate, connection: Connection) -> None:
         following = asyncio.ensure_future(_follow(node, followers))
         stack.callback(following.cancel)
         for number in itertools.count():
-            share = await asyncio.to_thread(connection.recv)
+            share = await _switched(connection)
             # A book of its own: what was sold before is not kept any more.
             async with _deciding(gate, node, followers, number, share) as forwarder:
                 connection.send(forwarder.status)
-                await asyncio.to_thread(connection.recv)
+                await _switched(connection)
                 status = forwarder.status
             connection.send(status)
+
+
+async def _switched(connection: Connection) -> Any:
+    while (asked := await asyncio.to_thread(connection.recv)) == _CPU:
+        connection.send(time.process_time())
+    return asked
 
 
 @asynccontextmanager
