@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import grpc
@@ -77,14 +77,15 @@ class HtlcInterceptor:
         refused_since: float | None = None
         while not self._connection.closed:
             try:
-                async for item in self._one_session():
-                    if item is None:
-                        yield StreamRestarted("HtlcInterceptor", restarts, cause)
-                        restarts += 1
-                        delay = FIRST_DELAY_SECONDS
-                    else:
-                        refused_since = None
-                        yield item
+                async with aclosing(self._one_session()) as items:
+                    async for item in items:
+                        if item is None:
+                            yield StreamRestarted("HtlcInterceptor", restarts, cause)
+                            restarts += 1
+                            delay = FIRST_DELAY_SECONDS
+                        else:
+                            refused_since = None
+                            yield item
                 refused_since = None
                 cause = f"{self._connection.endpoint.address}: the node ended the stream"
             except AlreadyExistsError:
