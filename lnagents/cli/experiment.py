@@ -107,6 +107,43 @@ def tune(
 
 
 @app.command()
+def diagnose(
+    definition: DefinitionArgument,
+    out: OutOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Measure what newcomers gain by learning against the trained teams, and cross-play of these.
+
+    The definition's key `diagnosis` says how. Needs the teams that `run` trained in the results'
+    folder. What was found is kept in `diagnosis` there, and is part of the next report. Ctrl-C
+    loses only what is under way.
+    """
+    from lnagents.evaluate.experiment.definition import load_definition
+    from lnagents.evaluate.experiment.diagnosis import FOLDER
+    from lnagents.evaluate.experiment.diagnosis import diagnose as look_into
+    from lnagents.evaluate.experiment.diagnosis_section import to_json
+    from lnagents.model.errors import ExperimentError
+
+    chosen = load_definition(definition)
+    if chosen.diagnosis is None:
+        raise ExperimentError(definition, "diagnosis: the definition says nothing about it")
+    folder = out or _folder(chosen.name)
+    columns = (TextColumn("Seatings"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=error_console) as progress:
+        task = progress.add_task("Seatings", total=None)
+        made = look_into(
+            chosen,
+            chosen.diagnosis,
+            folder,
+            progress=lambda done, count: progress.update(task, completed=done, total=count),
+        )
+    if json_output:
+        print_json({"made": made, **to_json(folder)})
+        return
+    console.print(f"{made:,} seatings made; they are in {folder / FOLDER}", highlight=False)
+
+
+@app.command()
 def report(
     definition: DefinitionArgument,
     out: OutOption = None,

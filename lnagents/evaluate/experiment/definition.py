@@ -195,12 +195,13 @@ class Definition(StrictModel):
                 raise ValueError(f"{key}: {twice[0]!r} occurs twice")
         families = [one.name for one in self.families]
         lessons = () if self.learners is None else self.learners.lessons.families
-        looked_into = () if self.diagnosis is None else self.diagnosis.learners
+        looked_into = self.diagnosis or Diagnosis()
         for key, named, known in (
             ("stress.contestants", stress.contestants, names),
             ("stress.families", stress.families, families),
             ("learners.lessons.families", lessons, families),
-            ("diagnosis.learners", looked_into, list(self._grid())),
+            ("diagnosis.learners", looked_into.learners, list(self._grid())),
+            ("diagnosis.newcomers", looked_into.newcomers, list(self._grid())),
         ):
             strange = [one for one in named if one not in known]
             if strange:

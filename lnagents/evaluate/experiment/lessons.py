@@ -191,15 +191,17 @@ class Tuning(StrictModel):
 
 
 class Diagnosis(StrictModel):
-    """How teams are looked into: what is gained by learning against them, and by whom they grew up.
+    """How teams are looked into: who gains by learning against them, how they do among strangers.
 
     See `lnagents.evaluate.experiment.diagnosis`; it changes no run.
     """
 
     learners: tuple[str, ...] = ()
     """Whose teams, by name; none: of all."""
-    iterations: Annotated[int, Field(ge=1)] = 40
-    """Of the training of a newcomer, who learns for money alone."""
+    newcomers: tuple[str, ...] = ()
+    """Among which of them newcomers learn for money alone, by name; none: among all."""
+    iterations: Annotated[int, Field(ge=1)] = 60
+    """Of a newcomer's training."""
     environments: Annotated[int, Field(ge=1)] = 8
     """Of each family, in each of which the newcomer has one seat and the team all others."""
     networks: Annotated[int, Field(ge=2)] = 10

@@ -16,6 +16,7 @@ from lnagents.evaluate.experiment.contestants import SAME
 from lnagents.evaluate.experiment.scores import (
     MEASURES,
     ContestantRow,
+    Duel,
     FieldScores,
     Scores,
     duel,
@@ -108,7 +109,12 @@ def learners_told(
     ]
     if best[0] is None or best[1] is None:
         return []
-    found = duel(scores, best[0], best[1])
+    rule = best[1]
+    told = [_best_told(duel(scores, best[0], rule)), _aim_told(scores, rule, learned)]
+    return [*told, _volume_told(rows, learned)]
+
+
+def _best_told(found: Duel) -> str:
     told = f"The best learner, {found.first}, beside the best rule, {found.second}: "
     if found.score.low > 0.0:
         told += f"its profit score is higher by {estimate(found.score)}"
@@ -119,12 +125,34 @@ def learners_told(
     if not math.isnan(found.gain):
         told += f" ({found.gain:+.0%})"
     told += "; the intervals do not overlap" if found.apart else "; the intervals overlap"
-    told += f". Success differs by {estimate(found.success)} percentage points. "
+    return told + f". Success differs by {estimate(found.success)} percentage points."
+
+
+def _aim_told(scores: FieldScores, rule: str, learned: frozenset[str]) -> str:
+    """Which learners reach the aim."""
+    duels = [duel(scores, name, rule) for name in scores.values if name in learned]
     # Success is no lower unless its interval says so.
-    aim = found.apart and found.gain >= AIM - 1.0 and found.success.high >= 0.0
-    reached = "is reached" if aim else "is not reached"
-    told += f"The aim, {AIM - 1:.0%} more profit at no lower success, {reached}."
-    return [told]
+    reached = [
+        one.first
+        for one in duels
+        if one.apart and one.gain >= AIM - 1.0 and one.success.high >= 0.0
+    ]
+    aim = f"The aim, {AIM - 1:.0%} more profit than {rule} at no lower success, is"
+    return f"{aim} reached by {', '.join(reached)}." if reached else f"{aim} reached by no learner."
+
+
+def _volume_told(rows: Sequence[ContestantRow], learned: frozenset[str]) -> str:
+    """Who brings the network most."""
+
+    def most(*, trained: bool) -> str:
+        best = max(
+            (row for row in rows if (row.contestant in learned) is trained),
+            key=lambda row: row.means["fraction_of_bound"].value,
+        )
+        return f"{best.contestant}, {estimate(best.means['fraction_of_bound'])} %"
+
+    told = f"Of the most possible volume, most settles with the learner {most(trained=True)},"
+    return f"{told} and with the rule {most(trained=False)}."
 
 
 def summarise(rows: Sequence[ContestantRow], baseline: str, field: str) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from lnagents.evaluate.experiment.choices import choices, choices_section
 from lnagents.evaluate.experiment.definition import Definition
+from lnagents.evaluate.experiment.diagnosis_section import diagnosis_section
 from lnagents.evaluate.experiment.report import Further
 from lnagents.evaluate.experiment.scores import Scores
 from lnagents.evaluate.experiment.stress import Collusion, Resilience, collusion, resilience
 from lnagents.evaluate.experiment.training_log import read_logs, training_section
+from lnagents.evaluate.experiment.trainings import trainings, trainings_section
 from lnagents.evaluate.page import number, table
 from lnagents.evaluate.results import Results
 from lnagents.evaluate.statistics import Estimate
@@ -28,13 +31,18 @@ def further_of(definition: Definition, results: Results, scores: Scores) -> Furt
     for field in scores.fields:
         order = [row.contestant for row in scores.rows(field)]
         of_field[field.field] = [
+            *choices_section(choices(definition, field)),
+            *trainings_section(trainings(definition, field)),
             *resilience_section([one for one in left if one.field == field.field], order),
             *collusion_section([one for one in prices if one.field == field.field], order),
         ]
     return Further(
         learned=frozenset(definition.names()) - {one.name for one in definition.contestants},
         of_field=of_field,
-        after=training_section(read_logs(definition, results.folder)),
+        after=[
+            *diagnosis_section(results.folder),
+            *training_section(read_logs(definition, results.folder)),
+        ],
     )
 
 

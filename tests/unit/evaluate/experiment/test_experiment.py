@@ -263,19 +263,22 @@ def made_up(scores: Scores, factors: dict[str, float]) -> FieldScores:
 @pytest.mark.parametrize(
     ("factor", "told"),
     [
-        (1.5, "score is higher by 0.49 .* do not overlap.* no lower success, is reached"),
-        (1.01, "score is higher by 0.01 .* the intervals overlap.* is not reached"),
-        (1.0, "no difference shown, 0.00 .* is not reached"),
-        (0.5, "score is lower, by -0.49 .* do not overlap.* is not reached"),
+        (1.5, "score is higher by 0.49 .* do not overlap.* no lower success, is reached by thomp"),
+        (1.01, "score is higher by 0.01 .* the intervals overlap.* is reached by no learner"),
+        (1.0, "no difference shown, 0.00 .* is reached by no learner"),
+        (0.5, "score is lower, by -0.49 .* do not overlap.* is reached by no learner"),
     ],
 )
 def test_the_headline_says_how_it_fell(results: Results, factor: float, told: str) -> None:
     scores = read_scores(definition(), results)
     field = made_up(scores, {"as-found": 1.0, "thompson": factor, "wall": 0.25})
     rows = scores.rows(field)
-    (found,) = learners_told(field, rows, frozenset({"thompson"}))
+    found = " ".join(learners_told(field, rows, frozenset({"thompson"})))
     assert found.startswith("The best learner, thompson, beside the best rule, as-found: ")
     assert re.search(told, found)
+    assert re.search(
+        r"most settles with the learner thompson, .* and with the rule as-found", found
+    )
     assert learners_told(field, rows, frozenset()) == []
     itself = duel(field, "wall", "wall")
     assert (itself.score, itself.gain, itself.apart) == ((0.0, 0.0, 0.0), 0.0, False)
