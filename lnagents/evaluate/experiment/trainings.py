@@ -8,7 +8,7 @@ from html import escape
 
 from lnagents.evaluate.experiment.definition import Definition
 from lnagents.evaluate.experiment.scores import PROFIT_SCORE, SEED, FieldScores
-from lnagents.evaluate.page import stacked, table
+from lnagents.evaluate.page import number, stacked, table
 from lnagents.evaluate.statistics import (
     Estimate,
     estimate,
@@ -55,7 +55,16 @@ def trainings_section(rows: Sequence[TrainingRow]) -> list[str]:
     """HTML; nothing if no learner has several trainings."""
     if not rows:
         return []
-    cells = [
+    learners = dict.fromkeys(row.learner for row in rows)
+    side_by_side = [
+        [escape(name)]
+        + [
+            " · ".join(number(getattr(row, key).value) for row in rows if row.learner == name)
+            for key in ("score", "success", "volume")
+        ]
+        for name in learners
+    ]
+    each = [
         [
             f"{escape(row.learner)} {row.training}",
             stacked(row.score),
@@ -67,8 +76,10 @@ def trainings_section(rows: Sequence[TrainingRow]) -> list[str]:
     head = ("", "profit score", "success less the baseline’s, points", "volume, % of the bound")
     return [
         "<h3>Training by training</h3>",
-        '<p class="note">The same learner from another seed; intervals are over networks.</p>',
-        "<details><summary>Each training by itself</summary>",
-        table(head, cells),
+        '<p class="note">The same learners from other seeds, side by side: what luck in training'
+        " makes.</p>",
+        table(head, side_by_side),
+        "<details><summary>Each with its interval, over networks</summary>",
+        table(head, each),
         "</details>",
     ]

@@ -81,6 +81,9 @@ def test_each_training_has_a_line(field: FieldScores) -> None:
     ]
     assert rows[2].score.value - rows[0].score.value == pytest.approx(0.2)
     assert rows[0].success == (0.0, 0.0, 0.0)
-    assert "ippo-money 2" in "".join(trainings_section(rows))
+    page = "".join(trainings_section(rows))
+    assert "ippo-money 2" in page
+    scores = " · ".join(f"{one.score.value:.2f}" for one in rows[:3])
+    assert f"<td>ippo-money</td><td>{scores}</td>" in page
     assert trainings(definition(TEXT.replace("seeds: 3", "seeds: 1")), field) == []
     assert trainings_section([]) == []
