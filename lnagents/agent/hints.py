@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -19,7 +19,7 @@ import structlog
 from lnagents.agent.candidates import Candidate, RouteFinder
 from lnagents.agent.config import AgentConfig
 from lnagents.agent.liquidity import LEAST_CHANCE, Liquidity
-from lnagents.agent.questions import is_no, puts_to_test
+from lnagents.agent.questions import Noes, is_no
 from lnagents.agent.store import HintRecord
 from lnagents.agent.worth import Buyer, EdgeUses, Record, Wish, spread
 from lnagents.market import (
@@ -98,7 +98,7 @@ class Advisor:
         self._uses = EdgeUses()
         self._promise_seconds: dict[NodeKey, int] = {}
         self._silent_until: dict[NodeKey, float] = {}
-        self._noes: Counter[NodeKey] = Counter()
+        self._noes: defaultdict[NodeKey, Noes] = defaultdict(Noes)
         self._buying: dict[tuple[object, ...], asyncio.Event] = {}
 
     async def advise(self, payment_hash: PaymentHash, candidates: list[Candidate]) -> bool:
@@ -253,17 +253,18 @@ class Advisor:
         except (LnagentsError, TimeoutError) as exc:
             self._failed(payment_hash, seller, wish, exc)
             return False
-        tested = self._is_tested(document)
+        tested = self._is_tested(document, offer)
         said = f"{offer.why}; {_answer(document)}{', which is put to the test' if tested else ''}"
         self._record(payment_hash, "bought", wish.asked, said)
         return not tested
 
-    def _is_tested(self, document: Document) -> bool:
+    def _is_tested(self, document: Document, offer: _Offer) -> bool:
         """Whether the payment goes the way that the answer is against, to see if that is so."""
         if not isinstance(document, LiquidityHint) or not is_no(document.probability):
             return False
-        self._noes[document.issuer] += 1
-        return puts_to_test(self._noes[document.issuer])
+        test = self._config().routing.attempt_cost().of(document.amount_msat)
+        stake = offer.price_msat + offer.wish.detour_msat
+        return self._noes[document.issuer].puts_to_test(stake, test)
 
     def _failed(
         self, payment_hash: PaymentHash, seller: Seller, wish: Wish, error: Exception

@@ -76,6 +76,8 @@ class Wish:
     asked: str
     """In words."""
     why: str
+    detour_msat: Msat = 0
+    """What a wrong no costs beyond the price."""
 
     @property
     def tells(self) -> bool:
@@ -174,7 +176,7 @@ class Buyer:
         self, candidates: Sequence[Candidate], sellers: Collection[NodeKey], now: float
     ) -> Iterator[Wish]:
         useful = {key for key in sellers if self.record.skill(key, Product.LIQUIDITY) > 0.0}
-        question = decisive_question(candidates, useful, self.liquidity, now)
+        question = decisive_question(candidates, useful, self.liquidity, self.cost, now)
         if question is None:
             return
         edge, amount = question.edge, question.amount_msat
@@ -189,6 +191,7 @@ class Buyer:
             asked=f"{format_short_channel_id(edge.scid)} from {edge.source[:8]},"
             f" {format_msat(amount)}",
             why=f"chance {question.chance:.0%}",
+            detour_msat=question.detour_msat,
         )
 
     def _quotes(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from lnagents.market.paths import Product
 from lnagents.model.units import NodeKey
 
-TRUST_OUTCOMES = 5.0
+TRUST_OUTCOMES = 3.0
 """For as many outcomes a new seller is taken to be always right, against ..."""
 TRUST_BRIER = 0.25
 """... a buyer that knows nothing: a probability of one half each time."""

@@ -12,6 +12,7 @@ from enum import Enum
 
 from lnagents.agent.candidates import RouteFinder
 from lnagents.agent.liquidity import Liquidity
+from lnagents.agent.questions import Noes
 from lnagents.agent.store import HintRecord
 from lnagents.env.twin_views import key_of, policy_of
 from lnagents.market import PriceBook, PriceLearner, Product
@@ -193,8 +194,7 @@ class Dealings:
 
     score: SellerScore
     bought: int = 0
-    noes: int = 0
-    """Of what was bought, what said no."""
+    noes: Noes = field(default_factory=Noes)
     bought_until_dropped: int | None = None
     """None: it was never dropped."""
 

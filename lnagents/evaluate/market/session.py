@@ -15,7 +15,7 @@ import numpy as np
 
 from lnagents.agent.candidates import Candidate, PathQuery
 from lnagents.agent.liquidity import FINAL_FAILURES, POLICY_FAILURES
-from lnagents.agent.questions import Question, decisive_question, is_no, puts_to_test
+from lnagents.agent.questions import Question, decisive_question, is_no
 from lnagents.agent.store import HintRecord
 from lnagents.env import AttemptCost
 from lnagents.evaluate.market.players import Ground, Honesty, Payer, Seller, Tally
@@ -305,7 +305,7 @@ class Session:
             for key, seller in self._sellers.items()
             if seller.node != payer.node and payer.with_seller(key).score.helps
         }
-        question = decisive_question(found, useful, payer.liquidity, now)
+        question = decisive_question(found, useful, payer.liquidity, self._cost, now)
         if question is None:
             return None
         worth = question.worth_msat(self._cost, payer.with_seller(question.seller).score.skill)
@@ -327,14 +327,14 @@ class Session:
         else:
             hint = self._sell(payer, seller, question)
         payer.liquidity.add_hint(hint)
-        return price, *paid, not self._is_tested(payer, hint)
+        stake = price + question.detour_msat
+        return price, *paid, not self._is_tested(payer, hint, stake)
 
-    def _is_tested(self, payer: Payer, hint: HintRecord) -> bool:
+    def _is_tested(self, payer: Payer, hint: HintRecord, stake: Msat) -> bool:
         if self._play.believes_no or not is_no(hint.probability):
             return False
-        known = payer.with_seller(hint.issuer)
-        known.noes += 1
-        return puts_to_test(known.noes)
+        test = self._cost.of(hint.amount_msat)
+        return payer.with_seller(hint.issuer).noes.puts_to_test(stake, test)
 
     def _pay_for_hint(self, payer: Payer, to: int, price: Msat) -> tuple[Msat, int] | None:
         """Pay for a hint; its routing fee and vain attempts, or None: there was no way."""

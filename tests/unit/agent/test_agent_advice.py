@@ -210,7 +210,8 @@ async def test_a_no_is_tried_now_and_then_as_one_that_is_believed_is_never_found
         believed.append(await advice.advisor.advise("hash", TWO))
         assert advice.liquidity.estimate(edge, AMOUNT, 1.0).probability < 0.2
         advice.liquidity.settled([(edge, 1)], 1.0)  # newer than the hint, which has done its work
-    assert [number for number, one in enumerate(believed, 1) if not one] == [1, 3, 9]
+    # The way around is an attempt dearer, so a wrong no costs as much as a test.
+    assert [number for number, one in enumerate(believed, 1) if not one] == [1, 4]
     assert advice.verdicts == ["bought"] * 10
 
 

@@ -144,7 +144,7 @@ def test_who_tells_what_is_believed_anyway_has_no_skill_and_loses_its_custom() -
     payer = Payer.of(ground, roles.buyers[0], 3_600.0)
     key = ground.keys[roles.sellers[0]]
     score = payer.with_seller(key).score
-    question = Question(ground.edges(ground.twin.policies())[0], 100_000_000, 0.5, key)
+    question = Question(ground.edges(ground.twin.policies())[0], 100_000_000, 0.5, key, 0)
     assert question.worth_msat(AttemptCost(), score.skill) == 100_000
     for number in range(200):
         score.add(HintOutcome(key, 0.5, 0.5, number % 2 == 0))
