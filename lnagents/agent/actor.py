@@ -252,7 +252,12 @@ class LearningActor:
             max_deviation=config.initial_deviation,
         )
         learner = OnlineLearner(config, section.seed)
-        learner.adopt(team, section.agent, demand_columns() if section.method == "demand" else None)
+        learner.adopt(
+            team,
+            section.agent,
+            None if section.method == "ppo" else demand_columns(),
+            untaught=section.method == "untaught",
+        )
         self._learner = learner
 
     def _ready(self) -> OnlineLearner:
@@ -306,8 +311,6 @@ def demand_columns() -> PriceColumns:
     return PriceColumns(
         price="fee_rate",
         found="found_fee_rate",
-        others="competing_fee_rate",
-        others_known="competing_known",
         stock="local_share",
         open="active",
         sold="forwards",

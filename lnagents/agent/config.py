@@ -144,10 +144,11 @@ class ActorSection(StrictModel):
     and need no torch."""
     learn: bool = True
     """False: decide as the checkpoint says, without exploring or training."""
-    method: Literal["demand", "ppo"] = "demand"
-    """How `trained` goes on learning: `demand` learns what fees do to the number of forwards and
-    moves the team's fees towards what earns most, `ppo` changes the team's actor by what each round
-    brought."""
+    method: Literal["demand", "untaught", "ppo"] = "demand"
+    """How `trained` goes on learning: `demand` learns from the number of forwards at which level
+    fees earn most and moves the team's there, `ppo` changes the team's actor by what each round
+    brought. `untaught` does as `demand`, but keeps to the level of the fees that it found: the
+    difference is what was learned."""
     seed: NonNegative = 0
     checkpoint: Path | None = None
     """A file to start from when the own store has no checkpoint yet: of an agent for `ppo`, of a

@@ -54,8 +54,8 @@ kind = "ppo"
 seed = 0
 # Go on from a team that `lnagents train` trained; with learn = false decide as it does, and learn
 # nothing. agent says which of its agents to be, if each has weights of its own.
-# method says how it goes on learning: "demand" moves its fees by how many forwards each brought,
-# "ppo" changes its weights by what each round brought.
+# method says how it goes on learning: "demand" moves its fees to the level that earns most by what
+# forwards say, "ppo" changes its weights by what each round brought.
 # kind = "trained"
 # checkpoint = "runs/mine/checkpoint.pt"
 # learn = false

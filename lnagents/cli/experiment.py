@@ -191,6 +191,14 @@ def live(
     twin: Annotated[
         bool, typer.Option("--twin", help="Only in the twin: no node is started, minutes at most.")
     ] = False,
+    untaught: Annotated[
+        bool,
+        typer.Option(
+            "--untaught",
+            help="With a scenario: also run the one who learns on without letting it learn from"
+            " what it sells, which tells what was learned from what it believes anyway.",
+        ),
+    ] = False,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="How many networks; the plan's unless given.")
     ] = None,
@@ -220,12 +228,15 @@ def live(
     from lnagents.evaluate.live.results import LiveResults, WorldName
     from lnagents.evaluate.live.runner import run_live, team_digest
     from lnagents.evaluate.live.scores import score
+    from lnagents.model.errors import InputError
 
     # What actors of the twin note would get between the lines, and into the JSON.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     chosen = load_plan(plan)
     if scenario is not None:
-        chosen = chosen.with_scenario(scenario_named(scenario))
+        chosen = chosen.with_scenario(scenario_named(scenario), untaught=untaught)
+    elif untaught:
+        raise InputError("--untaught", "needs a --scenario")
     if quick:
         chosen = chosen.quick()
     chosen = chosen.sized(seeds, rounds)

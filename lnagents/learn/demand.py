@@ -1,21 +1,25 @@
-"""What a price does to demand, learned from what was sold: how a trained actor is set right.
+"""At which level prices earn most, learned from what was sold: how a trained actor is set right.
 
-An agent's rows differ in price, because of what they were found with and of what the actor wants.
-So what is sold at which price says what prices do, long before a gradient of the income would: how
-much a sale is worth varies far more than how many there are. The model is a Poisson regression of
-the number of sales per row and round, with a prior in its coefficients and the past forgotten,
+An agent sees few sales a round, so one number is learned from them, the same for all of its rows:
+the log price c around which income is highest. What is short costs more: a row's price is
 
-    log E[sales] = a + b s + c s² + d p + e (p - k) + f s p - g p² / 2 - h (p - k)² / 2
+    log price = level + SLOPE (1/2 - stock)
 
-with p the log price, k that of others, both around the level that was found, and s how short stock
-is, from -1 (full) to 1 (empty). Income is price times sales, so the best log price is where the
-elasticity of sales is -1, which is a linear equation:
+and a row whose level is x brings, in the mean of a round,
 
-    p* = (1 + d + e + f s + h k) / (g + h)
+    income(x) = A / (1 + ((x - c) / WIDTH)²)
 
-The prior says that prices as they were found are right on average, that half of what others charge
-counts, and that what is short should cost more. Prices move from the actor's to p* as far as there
-are observations to trust; some are tried a little higher and others a little lower, in turns.
+with an A of its own for every row. WIDTH is what one router among trained ones met on networks of
+the twin, at six levels relative to the best of them, before and after a drain and a new competitor
+alike. Where the best lies differs from network to network, and nothing says it but sales. Their
+number, which varies far less than what they bring, is Poisson's with mean income / price; with a
+Gamma prior on each A what sales say of c is a closed form,
+
+    log p(c | sales) = log p(c) + Σ n log g(x - c) - Σ_rows (a + Σ n) log(b + Σ g(x - c) / price)
+
+with g = income / A; sums are over rounds, and the past is forgotten. At first c is where the
+prices lie that were found. Levels are drawn from what is believed of c (Thompson sampling), so that
+what is uncertain gets tried. Prices go from the actor's to these as far as there are sales.
 """
 
 from __future__ import annotations
@@ -31,31 +35,25 @@ from lnagents.learn.experience import FloatArray, State, UpdateReport
 
 Floats = NDArray[np.float64]
 
-LEVEL, SHORT, SHORT_SQUARED, PRICE, RELATIVE, SHORT_PRICE, CURVED, RELATIVE_CURVED = range(8)
-"""The coefficients a to h."""
+SLOPE = 4.0
+"""By how many nats an empty row is dearer than a full one."""
+WIDTH = 1.23
+"""How many nats away from the best level income is half of the highest."""
+CENTRES: Floats = np.arange(-30, 41) / 10.0
+"""Where the best level may lie, in nats around the level that was found."""
+DEVIATION = 1.2
+"""Of the prior of the best level, in nats."""
+SHAPE = 0.5
+"""Of the Gamma prior of A; its mean is that of all rows together."""
 
-PRIOR: Floats = np.array([0.0, 0.0, 0.0, -0.5, -0.5, 1.0, 0.3, 0.3])
-PRECISION: Floats = np.array([0.01, 3.0, 3.0, 10.0, 10.0, 10.0, 10.0, 10.0])
-"""Of the prior, in units of expected sales times squared regressors."""
-
-LEAST_CURVATURE = 0.1
-"""Of g and h: without curvature there would be no best price."""
-
-DEVIATION = 0.3
-"""How much higher or lower prices are tried, in nats."""
-HOLD = 4
-"""Rounds for which they are: other nodes and the stock need time."""
-FORGET = 0.985
-"""Weight of an observation after a round more: half after 46 rounds."""
-WINDOW = 250
-"""Rounds that are kept."""
-TRUST = 150.0
-"""Observations after which prices are half way from the actor's to the best ones."""
-FIRST, EVERY = 8, 2
-"""Rounds before the first fit, and between fits."""
-NEWTON_STEPS = 4
-MOST = 3.0
-"""Furthest from the actor's price, in nats."""
+HOLD = 3
+"""Rounds for which a level is tried: prices need some to get there."""
+FORGET = 0.99
+"""Weight of what was seen after a round more: half after 69 rounds."""
+TRUST = 3.0
+"""Sales after which prices are half way from the actor's to the level."""
+FIRST = 3
+"""Rounds in which the actor's prices are left as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +67,6 @@ class PriceColumns:
     """Own price."""
     found: str
     """Own price when the row was taken over; actions are levels around it."""
-    others: str
-    """What others charge for the same."""
-    others_known: str
-    """1 if anyone does, else 0."""
     stock: str
     """How much there is to sell, 0 (nothing) to 1."""
     open: str
@@ -87,14 +81,44 @@ class PriceColumns:
     """How far an action of 1 leads from the price that was found."""
 
 
-@dataclass(slots=True)
-class _Batch:
-    """One round's observations."""
+class _Sales:
+    """What sales say of the best level; sums over rounds in which the past is forgotten."""
 
-    regressors: Floats
-    """[rows, coefficients]."""
-    sold: Floats
-    """[rows]."""
+    def __init__(self, rows: int) -> None:
+        self.gone = np.zeros(len(CENTRES))
+        """Log likelihood by rows that are no more."""
+        self.chosen = np.zeros(len(CENTRES))
+        """Σ n log g."""
+        self.sold = np.zeros(rows)
+        self.offered = np.zeros((rows, len(CENTRES)))
+        """[rows, centres], Σ g / price."""
+
+    def fade(self) -> None:
+        """A round more has passed."""
+        for one in (self.gone, self.chosen, self.sold, self.offered):
+            one *= FORGET
+
+    def take_in(self, real: NDArray[np.bool_], price: Floats, level: Floats, sold: Floats) -> None:
+        """What rows have sold; arrays are [rows], prices and levels around what was found."""
+        income = 1.0 / (1.0 + ((level[:, None] - CENTRES) / WIDTH) ** 2)
+        self.chosen += np.where(real, sold, 0.0) @ np.log(income)
+        self.sold += np.where(real, sold, 0.0)
+        self.offered += np.where(real[:, None], income * np.exp(-price)[:, None], 0.0)
+
+    def with_rows(self, rows: int) -> _Sales:
+        """Other rows have come, of which nothing is known yet."""
+        other = _Sales(rows)
+        other.gone = self.likelihood()
+        return other
+
+    def likelihood(self) -> Floats:
+        """[centres], logarithms up to a constant."""
+        mean = float(self.offered.sum(axis=0).mean()) / max(1.0, float(self.sold.sum()))
+        if mean <= 0.0:
+            return self.gone + self.chosen
+        paid = np.log(SHAPE * mean + self.offered)
+        found: Floats = self.gone + self.chosen - (SHAPE + self.sold) @ paid
+        return found
 
 
 class DemandLearner:
@@ -105,39 +129,45 @@ class DemandLearner:
     """
 
     def __init__(
-        self, columns: PriceColumns, features: tuple[str, ...], actions: tuple[str, ...], seed: int
+        self,
+        columns: PriceColumns,
+        features: tuple[str, ...],
+        actions: tuple[str, ...],
+        seed: int,
+        *,
+        untaught: bool = False,
     ) -> None:
-        """Knows the prior.
+        """Knows nothing but where prices are found.
 
         Args:
             columns: names among the others.
             features: columns of a row.
             actions: what is decided for every row.
             seed: of what is tried.
+            untaught: keep to the level that was found, whatever is sold: what the rest is worth.
 
         Raises:
             ValueError: one of the names is missing.
         """
         self._columns = columns
-        wanted = (
-            columns.price, columns.found, columns.others, columns.others_known,
-            columns.stock, columns.open, columns.sold,
-        )  # fmt: skip
+        wanted = (columns.price, columns.found, columns.stock, columns.open, columns.sold)
         missing = [name for name in wanted if name not in features]
         if missing or columns.action not in actions:
             raise ValueError(f"{(*missing, columns.action)[0]!r} is no column")
         self._place = {name: features.index(name) for name in wanted}
         self._action = actions.index(columns.action)
+        self._untaught = untaught
         self._generator = torch.Generator().manual_seed(seed)
-        self._coefficients = PRIOR.copy()
-        self._batches: list[_Batch] = []
+        self._sales = _Sales(0)
+        self._seen = 0.0
+        """Sales, those long past forgotten."""
         self._open: Floats | None = None
-        """[rows, 3], what the last decision was made on: short, others' price, whether open."""
-        self._tried = np.zeros(0)
+        """[rows, 2], what the last decision was made on: how short, and whether open."""
         self._reference: float | None = None
-        """Log price that all others are told around."""
+        """Mean log price that was found."""
+        self._level = 0.0
         self._rounds = 0
-        self._fits = 0
+        self._draws = 0
         self._rewards: list[float] = []
 
     def adjust(self, rows: FloatArray, levels: FloatArray) -> FloatArray:
@@ -155,127 +185,101 @@ class DemandLearner:
         if self._reference is None and len(found):
             self._reference = float(found.mean())
         reference = self._reference or 0.0
-        others = columns.nats_per_price * seen[:, self._place[columns.others]] - reference
-        others = np.where(seen[:, self._place[columns.others_known]] > 0.0, others, 0.0)
-        short = 1.0 - 2.0 * seen[:, self._place[columns.stock]]
+        short = 0.5 - seen[:, self._place[columns.stock]]
         usable = seen[:, self._place[columns.open]]
         self._take_in(seen, usable, reference)
-        if self._rounds % HOLD == 0 or len(self._tried) != len(rows):
-            order = torch.randperm(len(rows), generator=self._generator).numpy()
-            self._tried = DEVIATION * np.where(order % 2 == 0, 1.0, -1.0)
+        if self._rounds % HOLD == 0:
+            self._level = self._draw()
         self._rounds += 1
-        self._open = np.stack((short, others, usable), 1)
+        self._open = np.stack((short, usable), 1)
         prices = found - reference + columns.nats_per_action * levels[:, self._action]
-        moves = self.trust * np.clip(self.best(short, others) - prices, -MOST, MOST) + self._tried
+        moves = self.trust * (self._level + SLOPE * short - prices)
         adjusted = levels.copy()
         adjusted[:, self._action] = np.clip(
             levels[:, self._action] + moves / columns.nats_per_action, -1.0, 1.0
         )
         return adjusted
 
-    def best(self, short: Floats, others: Floats) -> Floats:
-        """[rows], the log prices around the reference at which income would be highest."""
-        found = self._coefficients
-        curved, relative = np.maximum(found[[CURVED, RELATIVE_CURVED]], LEAST_CURVATURE)
-        gain = 1.0 + found[PRICE] + found[RELATIVE] + found[SHORT_PRICE] * short
-        best: Floats = (gain + relative * others) / (curved + relative)
-        return best
-
     @property
     def trust(self) -> float:
-        """How far prices are moved towards the best ones, 0 to 1."""
-        if not self._fits:
-            return 0.0
-        weight = sum(len(one.sold) * FORGET**age for age, one in enumerate(reversed(self._batches)))
-        return weight / (weight + TRUST)
+        """How far prices are moved from the actor's to the level, 0 to 1."""
+        return self._seen / (self._seen + TRUST) if self._rounds > FIRST else 0.0
+
+    def beliefs(self) -> Floats:
+        """[centres], how probable it is that the best level lies there."""
+        logs = -0.5 * (CENTRES / DEVIATION) ** 2 + self._sales.likelihood()
+        odds: Floats = np.exp(logs - logs.max())
+        return odds / odds.sum()
 
     def reward(self, value: float) -> UpdateReport | None:
-        """Fit anew if it is time to; `value` is what the round brought, for the report alone."""
+        """Tell now and then what is believed; `value` is what the round brought, for that alone."""
         self._rewards.append(value)
-        if len(self._batches) < FIRST or len(self._rewards) < EVERY:
+        if self._untaught or len(self._rewards) < HOLD:
             return None
         rewards, self._rewards = self._rewards, []
-        return self._fit(rewards)
+        self._draws += 1
+        odds = np.maximum(self.beliefs(), 1e-12)
+        return UpdateReport(
+            part="fees",
+            number=self._draws,
+            samples=round(self._seen),
+            epochs=1,
+            mean_reward=math.fsum(rewards) / len(rewards),
+            divergence=float(odds @ (np.log(odds) + 0.5 * (CENTRES / DEVIATION) ** 2)),
+            entropy=float(-odds @ np.log(odds)),
+            value_loss=0.0,
+            gradient_norm=0.0,
+        )
+
+    def _draw(self) -> float:
+        """A level, as often as it is believed to be the best."""
+        if self._untaught:
+            return 0.0
+        lot = float(torch.rand((), generator=self._generator, dtype=torch.float64))
+        place = int(np.searchsorted(np.cumsum(self.beliefs()), lot))
+        return float(CENTRES[min(place, len(CENTRES) - 1)])
 
     def _take_in(self, seen: Floats, usable: Floats, reference: float) -> None:
         """What was sold since the last decision, of rows that were usable all the time."""
         before, self._open = self._open, None
+        if len(self._sales.sold) != len(seen):
+            self._sales = self._sales.with_rows(len(seen))
         if before is None or len(before) != len(seen):
             return
         columns = self._columns
-        real = (before[:, 2] > 0.0) & (usable > 0.0)
-        if not real.any():
-            return
-        short, others = before[real, 0], before[real, 1]
-        price = columns.nats_per_price * seen[real, self._place[columns.price]] - reference
-        relative = price - others
-        sold = np.expm1(columns.nats_per_sold * seen[real, self._place[columns.sold]])
-        regressors = np.stack(
-            (
-                np.ones_like(price), short, short * short, price, relative, short * price,
-                -price * price / 2.0, -relative * relative / 2.0,
-            ),
-            1,
-        )  # fmt: skip
-        self._batches = [*self._batches[1 - WINDOW :], _Batch(regressors, sold)]
-
-    def _fit(self, rewards: list[float]) -> UpdateReport:
-        """Newton's method on the penalised likelihood, from where the last fit ended."""
-        regressors = np.concatenate([one.regressors for one in self._batches])
-        sold = np.concatenate([one.sold for one in self._batches])
-        ages = np.arange(len(self._batches))[::-1]
-        weights = np.repeat(FORGET**ages, [len(one.sold) for one in self._batches])
-        found = self._coefficients.copy()
-        if not self._fits:
-            found[LEVEL] = math.log(max(float(sold.mean()), 0.02))
-        expected = np.exp(np.clip(regressors @ found, -8.0, 4.0))
-        surprise = float(np.average(expected - sold * np.log(expected), weights=weights))
-        norm = 0.0
-        for _ in range(NEWTON_STEPS):
-            expected = np.exp(np.clip(regressors @ found, -8.0, 4.0))
-            slope = regressors.T @ (weights * (sold - expected)) - PRECISION * (found - PRIOR)
-            curvature = (regressors * (weights * expected)[:, None]).T @ regressors
-            step = np.linalg.solve(curvature + np.diag(PRECISION), slope)
-            norm = float(np.linalg.norm(step))
-            found = found + step * min(1.0, 1.0 / max(1e-12, float(np.abs(step).max())))
-        self._coefficients = found
-        self._fits += 1
-        return UpdateReport(
-            part="fees",
-            number=self._fits,
-            samples=len(self._batches),
-            epochs=NEWTON_STEPS,
-            mean_reward=math.fsum(rewards) / len(rewards),
-            divergence=0.0,
-            entropy=math.log(2.0),
-            value_loss=surprise,
-            gradient_norm=norm,
-        )
+        self._sales.fade()
+        self._seen *= FORGET
+        real = (before[:, 1] > 0.0) & (usable > 0.0)
+        price = columns.nats_per_price * seen[:, self._place[columns.price]] - reference
+        sold = np.expm1(columns.nats_per_sold * seen[:, self._place[columns.sold]])
+        self._sales.take_in(real, price, price - SLOPE * before[:, 0], sold)
+        self._seen += float(sold[real].sum())
 
     def state(self) -> State:
         """Everything that the next outputs depend on."""
+        sales = (self._sales.gone, self._sales.chosen, self._sales.sold, self._sales.offered)
         return {
-            "coefficients": torch.from_numpy(self._coefficients.copy()),
-            "batches": [
-                (torch.from_numpy(one.regressors), torch.from_numpy(one.sold))
-                for one in self._batches
-            ],
+            "sales": [torch.from_numpy(one.copy()) for one in sales],
+            "seen": self._seen,
             "open": None if self._open is None else torch.from_numpy(self._open.copy()),
-            "tried": torch.from_numpy(self._tried.copy()),
             "reference": self._reference,
+            "level": self._level,
             "rounds": self._rounds,
-            "fits": self._fits,
+            "draws": self._draws,
             "rewards": list(self._rewards),
             "generator": self._generator.get_state(),
         }
 
     def restore(self, state: State) -> None:
         """Continue from `state`."""
-        self._coefficients = state["coefficients"].numpy().copy()
-        self._batches = [_Batch(one.numpy(), sold.numpy()) for one, sold in state["batches"]]
+        gone, chosen, sold, offered = (one.numpy().copy() for one in state["sales"])
+        self._sales = _Sales(len(sold))
+        self._sales.gone, self._sales.chosen = gone, chosen
+        self._sales.sold, self._sales.offered = sold, offered
+        self._seen = float(state["seen"])
         self._open = None if state["open"] is None else state["open"].numpy().copy()
-        self._tried = state["tried"].numpy().copy()
         self._reference = state["reference"]
-        self._rounds, self._fits = int(state["rounds"]), int(state["fits"])
+        self._level = float(state["level"])
+        self._rounds, self._draws = int(state["rounds"]), int(state["draws"])
         self._rewards = [float(one) for one in state["rewards"]]
         self._generator.set_state(state["generator"])

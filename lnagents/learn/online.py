@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class OnlineLearner:
     """Fees by PPO over rounds, routes by PPO over attempts.
 
-    Who goes on from a trained actor may leave it as it is and learn what prices do to demand (see
-    `adopt`): experience of one node is too little to improve many weights.
+    Who goes on from a trained actor may leave it as it is and learn at which level prices earn most
+    (see `adopt`): experience of one node is too little to improve many weights.
 
     The same seed and the same inputs give the same outputs bit for bit (with the same number of
     torch threads), also across `save` and `load`. Calls must not overlap: it is no thread-safe
@@ -41,6 +41,7 @@ class OnlineLearner:
         self._channels = ChannelLearner(config, 2 * seed)
         self._routes = RouteLearner(config, 2 * seed + 1)
         self._prices: PriceColumns | None = None
+        self._untaught = False
         self._demand: DemandLearner | None = None
 
     def act(self, observation: ChannelArrays, *, explore: bool) -> Action:
@@ -85,14 +86,22 @@ class OnlineLearner:
         """
         return self._routes.outcome(token, return_)
 
-    def adopt(self, policy: Policy, agent: int = 0, prices: PriceColumns | None = None) -> None:
+    def adopt(
+        self,
+        policy: Policy,
+        agent: int = 0,
+        prices: PriceColumns | None = None,
+        *,
+        untaught: bool = False,
+    ) -> None:
         """Set fees as an agent of a trained team does, and learn from there; experience is dropped.
 
         Args:
             policy: the team.
             agent: which of it.
-            prices: learn what prices do to demand, and leave the actor as it is; None: go on with
-                PPO.
+            prices: learn at which level prices earn most, and leave the actor as it is; None: go on
+                with PPO.
+            untaught: with `prices`, go by what is believed at first.
 
         Raises:
             CheckpointError: the team's actors have other features, actions or sizes.
@@ -103,20 +112,26 @@ class OnlineLearner:
             if found != wanted:
                 raise CheckpointError(f"the team was trained with {name} {found}, not {wanted}")
         self._channels.adopt(policy.channel_actor(agent))
-        self._prices = prices
+        self._prices, self._untaught = prices, untaught
         self._demand = self._fresh_demand(self.seed)
 
     def _fresh_demand(self, seed: int) -> DemandLearner | None:
         if self._prices is None:
             return None
         config = self.config
-        return DemandLearner(self._prices, config.channel_features, config.actions, seed)
+        return DemandLearner(
+            self._prices,
+            config.channel_features,
+            config.actions,
+            seed,
+            untaught=self._untaught,
+        )
 
     def save(self) -> bytes:
         """A checkpoint from which `load` continues bit for bit."""
         state = {"channels": self._channels.state(), "routes": self._routes.state()}
         if self._demand is not None:
-            state["demand"] = self._demand.state()
+            state["prices"] = self._demand.state()
         return checkpoint.pack(self.config, self.seed, state)
 
     def load(self, data: bytes) -> None:
@@ -136,6 +151,6 @@ class OnlineLearner:
             channels.restore(state["channels"])
             routes.restore(state["routes"])
             demand = self._fresh_demand(seed)
-            if demand is not None and "demand" in state:
-                demand.restore(state["demand"])
+            if demand is not None and "prices" in state:
+                demand.restore(state["prices"])
         self.seed, self._channels, self._routes, self._demand = seed, channels, routes, demand

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lnagents.agent.config import ActorSection
-from lnagents.evaluate.live.plan import AS_FOUND, FROZEN, ONLINE
+from lnagents.evaluate.live.plan import AS_FOUND, FROZEN, ONLINE, UNTAUGHT
 from lnagents.evaluate.live.stage import Stage
 
 
@@ -22,10 +22,11 @@ def actor_values(condition: str, team: Path, stage: Stage, place: int) -> dict[s
     seed = stage.seed % 1_000_000 * 1_000 + place  # the same in both worlds
     if condition == AS_FOUND:
         return {"kind": "fixed", "seed": seed}
-    if condition in (FROZEN, ONLINE):
-        learn = condition == ONLINE and place in stage.learning
+    if condition in (FROZEN, UNTAUGHT, ONLINE):
+        learn = condition != FROZEN and place in stage.learning
         values = {"kind": "trained", "checkpoint": str(team), "learn": learn, "seed": seed}
-        return {**values, "method": stage.method} if learn else values
+        method = stage.method if condition == ONLINE else UNTAUGHT
+        return {**values, "method": method} if learn else values
     return {"kind": "heuristic", "heuristic": condition, "seed": seed}
 
 

@@ -104,6 +104,8 @@ def summarise_live(scores: LiveScores) -> list[str]:
                 f" {estimate(gain)} sat a round, {found.better} of {len(scores.seeds)} seeds"
                 f" better."
             )
+            if found.taught is not None:
+                told.append(f"Of that, {estimate(found.taught)} was learned from payments.")
     for gap in scores.gaps:
         within = gap.fees.value <= AIM_PERCENT and gap.success.value <= AIM_PERCENT
         told.append(
@@ -132,6 +134,7 @@ def _learning(scores: LiveScores) -> str:
     head = (
         "rounds", "profit, learning on, sat a round", "profit, frozen, sat a round",
         "difference, paired", "seeds better", "difference, all routers",
+        *(["untaught", "learning on less untaught, paired"] if scores.plan.untaught else []),
     )  # fmt: skip
     cells = [
         (
@@ -141,6 +144,7 @@ def _learning(scores: LiveScores) -> str:
             stacked(one.gain),
             f"{one.better} of {len(scores.seeds)}",
             stacked(one.everyone),
+            *(stacked(extra) for extra in (one.untaught, one.taught) if extra is not None),
         )
         for name, one in scores.learning.items()
     ]

@@ -18,7 +18,7 @@ from lnagents.testbed.data import read_named
 AS_FOUND = "as-found"
 FROZEN = "frozen"
 ONLINE = "online"
-
+UNTAUGHT = "untaught"
 
 QUICK_SEEDS = 2
 QUICK_ROUNDS = 12
@@ -58,11 +58,14 @@ class LivePlan(StrictModel):
     what four learners take from each other says nothing about that."""
     method: Literal["ppo", "demand"] = "ppo"
     """How, see `lnagents.agent.config.ActorSection`."""
+    untaught: bool = False
+    """Whether the same routers are run once more without learning from what they sell: what else
+    the method does is not learned. By `demand` only."""
 
     @property
     def conditions(self) -> tuple[str, ...]:
         """By name; the learned ones last."""
-        return (*self.heuristics, FROZEN, ONLINE)
+        return (*self.heuristics, FROZEN, *((UNTAUGHT,) if self.untaught else ()), ONLINE)
 
     @property
     def changes_at(self) -> int | None:
@@ -86,7 +89,7 @@ class LivePlan(StrictModel):
                 changes["change_round"] = max(1, self.changes_at * rounds // self.rounds)
         return self.model_copy(update=changes)
 
-    def with_scenario(self, scenario: Scenario) -> LivePlan:
+    def with_scenario(self, scenario: Scenario, *, untaught: bool = False) -> LivePlan:
         """Another scenario for the trained team alone: does it help one of it to go on learning?
 
         Half as long again, and the change after a third.
@@ -101,6 +104,7 @@ class LivePlan(StrictModel):
             "change_round": max(1, self.rounds // 2),
             "learners": "one",
             "method": "demand",
+            "untaught": untaught,
         }
         if scenario is Scenario.COMPETITOR and isinstance(self.family, CompetingPaths):
             more = {"routers": self.family.routers + 1}
@@ -115,11 +119,12 @@ class LivePlan(StrictModel):
     def run_id(self, seed: int, condition: str, team: str) -> str:
         """The same for the same run only; `team` is the digest of the trained team."""
         decides: dict[str, Any] = self.model_dump(
-            mode="json", exclude={"seeds", "heuristics", "baseline", "learners", "method"}
+            mode="json",
+            exclude={"seeds", "heuristics", "baseline", "learners", "method", "untaught"},
         )
-        if condition == ONLINE and (self.learners, self.method) != ("all", "ppo"):
+        if condition in (ONLINE, UNTAUGHT) and (self.learners, self.method) != ("all", "ppo"):
             decides |= {"learners": self.learners, "method": self.method}
-        learned = team if condition in (FROZEN, ONLINE) else ""
+        learned = team if condition in (FROZEN, UNTAUGHT, ONLINE) else ""
         text = json.dumps([decides, seed, condition, learned], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -131,6 +136,8 @@ class LivePlan(StrictModel):
                 raise ValueError(f"heuristics: {name!r} is none of {known}")
         if len(set(self.heuristics)) < len(self.heuristics):
             raise ValueError("heuristics: one is named twice")
+        if self.untaught and self.method != "demand":
+            raise ValueError("untaught: only with method demand")
         if self.baseline not in self.conditions:
             raise ValueError(f"baseline: {self.baseline!r} is none of the conditions")
         if self.changes_at is not None and not 0 < self.changes_at < self.rounds:

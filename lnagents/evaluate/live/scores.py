@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lnagents.evaluate.live.plan import FROZEN, ONLINE, LivePlan
+from lnagents.evaluate.live.plan import FROZEN, ONLINE, UNTAUGHT, LivePlan
 from lnagents.evaluate.live.results import LiveResult, WorldName
 from lnagents.evaluate.statistics import Estimate, Floats, estimate, mean, paired_difference
 from lnagents.model.errors import ExperimentError
@@ -143,6 +143,10 @@ class Learning:
     """Seeds on which learning on earned more."""
     everyone: Estimate
     """The same difference, of all routers together."""
+    untaught: Estimate | None = None
+    """The same routers, who go by what they believe at first; None: not run."""
+    taught: Estimate | None = None
+    """`online` less `untaught`, paired: what was learned from payments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +199,14 @@ class LiveScores:
                     "online_less_frozen": _plain(one.gain),
                     "seeds_better": one.better,
                     "all_routers_online_less_frozen": _plain(one.everyone),
+                    **(
+                        {}
+                        if one.untaught is None or one.taught is None
+                        else {
+                            "untaught": _plain(one.untaught),
+                            "online_less_untaught": _plain(one.taught),
+                        }
+                    ),
                 }
                 for name, one in self.learning.items()
             },
@@ -345,10 +357,13 @@ def _learning(plan: LivePlan, runs: Runs, seeds: Sequence[int], rounds: slice) -
 
     online, frozen = (of(one, everyone=False) for one in (ONLINE, FROZEN))
     together = [of(one, everyone=True) for one in (ONLINE, FROZEN)]
+    untaught = of(UNTAUGHT, everyone=False) if plan.untaught else None
     return Learning(
         online=estimate(mean, online, seed=SEED),
         frozen=estimate(mean, frozen, seed=SEED),
         gain=paired_difference(mean, online, frozen, seed=SEED),
         better=int((online > frozen).sum()),
         everyone=paired_difference(mean, together[0], together[1], seed=SEED),
+        untaught=None if untaught is None else estimate(mean, untaught, seed=SEED),
+        taught=None if untaught is None else paired_difference(mean, online, untaught, seed=SEED),
     )

@@ -11,16 +11,14 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch")
 
-from lnagents.learn.demand import DEVIATION, FIRST, HOLD, DemandLearner, PriceColumns
+from lnagents.learn.demand import CENTRES, FIRST, SLOPE, DemandLearner, PriceColumns
 
-FEATURES = ("stock", "open", "price", "found", "others_known", "others", "sold")
+FEATURES = ("stock", "open", "price", "found", "sold")
 ACTIONS = ("other", "price")
 SPAN = math.log(100.0)
 COLUMNS = PriceColumns(
     price="price",
     found="found",
-    others="others",
-    others_known="others_known",
     stock="stock",
     open="open",
     sold="sold",
@@ -33,17 +31,17 @@ COLUMNS = PriceColumns(
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
-def learner(seed: int = 0) -> DemandLearner:
-    return DemandLearner(COLUMNS, FEATURES, ACTIONS, seed)
+def learner(seed: int = 0, *, untaught: bool = False) -> DemandLearner:
+    return DemandLearner(COLUMNS, FEATURES, ACTIONS, seed, untaught=untaught)
 
 
 def seen(price: Floats, found: Floats, sold: Floats, stock: float | Floats = 0.5) -> Floats:
-    """Rows as a node would be shown them, with nobody else to buy from."""
+    """Rows as a node would be shown them."""
     rows = np.zeros((len(price), len(FEATURES)), np.float32)
     rows[:, 0], rows[:, 1] = stock, 1.0
     rows[:, 2] = np.log1p(price) / COLUMNS.nats_per_price
     rows[:, 3] = np.log1p(found) / COLUMNS.nats_per_price
-    rows[:, 6] = np.log1p(sold) / COLUMNS.nats_per_sold
+    rows[:, 4] = np.log1p(sold) / COLUMNS.nats_per_sold
     return rows
 
 
@@ -75,54 +73,85 @@ class Market:
         return incomes
 
 
-@pytest.mark.parametrize("best", [100.0, 1_000.0])
+@pytest.mark.parametrize("best", [40.0, 1_500.0])
 def test_prices_find_what_earns_most(best: float) -> None:
-    market = Market(best, 3)
-    found = float(market.income(market.found).sum())
-    late = np.mean(market.live(learner(), 200)[100:])
-    most = 6.0 * float(market.income(np.array([best], np.float32))[0])
-    assert found < 0.6 * most
-    assert late > 0.5 * (found + most)
+    rounds, late = 200, slice(100, None)
+    taught = np.mean(Market(best, 3).live(learner(), rounds)[late])
+    untaught = np.mean(Market(best, 3).live(learner(untaught=True), rounds)[late])
+    most = 6.0 * float(Market(best, 3).income(np.array([best], np.float32))[0])
+    assert untaught < 0.7 * most
+    assert taught > 0.8 * most
 
 
-def test_at_first_prices_are_only_tried_around_the_actors() -> None:
+@pytest.mark.parametrize("best", [40.0, 1_500.0])
+def test_what_is_believed_of_the_best_level_is_what_sales_say(best: float) -> None:
+    agent, market = learner(), Market(best, 5)
+    before = agent.beliefs()
+    assert before @ CENTRES == pytest.approx(0.0, abs=0.1)
+    market.live(agent, 200)
+    found = agent.beliefs()
+    away = float(found @ CENTRES) - (math.log(best) - float(np.log1p(market.found).mean()))
+    spread = math.sqrt(found @ (CENTRES - found @ CENTRES) ** 2)
+    assert abs(away) < 0.5
+    assert spread < 0.5
+
+
+def test_at_first_prices_are_the_actors() -> None:
+    rows = seen(*(np.full(6, 100.0, np.float32),) * 2, np.full(6, 3.0, np.float32))
+    agent, levels = learner(), np.full((6, 2), 0.1, np.float32)
+    for _ in range(FIRST):
+        assert agent.adjust(rows, levels) == pytest.approx(levels)
+    adjusted = agent.adjust(rows, levels)
+    assert 0.5 < agent.trust < 1.0
+    assert (adjusted[:, 0] == levels[:, 0]).all()
+    assert (adjusted[:, 1] != levels[:, 1]).all()
+
+
+def test_without_sales_the_actor_is_left_alone() -> None:
     rows = seen(*(np.full(6, 100.0, np.float32),) * 2, np.zeros(6, np.float32))
     agent, levels = learner(), np.full((6, 2), 0.1, np.float32)
-    tried = []
-    for _ in range(HOLD + 1):
-        adjusted = agent.adjust(rows, levels)
-        assert (adjusted[:, 0] == levels[:, 0]).all()
-        tried.append((adjusted - levels)[:, 1] * SPAN)
-    assert np.abs(tried[0]) == pytest.approx(np.full(6, DEVIATION), abs=1e-5)
-    assert tried[0].sum() == pytest.approx(0.0, abs=1e-5)
-    assert all((one == tried[0]).all() for one in tried[:HOLD])
-    assert (tried[HOLD] != tried[0]).any()
-    assert agent.trust == 0.0
+    for _ in range(4 * FIRST):
+        assert agent.adjust(rows, levels) == pytest.approx(levels)
 
 
 def test_what_is_short_is_dear() -> None:
-    best = learner().best(np.array([-1.0, 0.0, 1.0]), np.zeros(3))
-    assert best[0] < best[1] < best[2]
+    stock = np.array([0.0, 0.5, 1.0], np.float32)
+    price = np.full(3, 100.0, np.float32)
+    rows = seen(price, price, np.full(3, 1e4, np.float32), stock)
+    agent = learner(untaught=True)
+    for _ in range(FIRST + 2):
+        wanted = agent.adjust(rows, np.zeros((3, 2), np.float32))[:, 1] * SPAN
+    assert wanted == pytest.approx([SLOPE / 2.0, 0.0, -SLOPE / 2.0], abs=0.01)
 
 
-def test_half_of_what_others_charge_counts() -> None:
-    best = learner().best(np.zeros(2), np.array([0.0, 2.0]))
-    assert best[1] - best[0] == pytest.approx(1.0)
+def test_the_past_is_forgotten() -> None:
+    agent = learner()
+    Market(40.0, 5).live(agent, 100)
+    low = agent.beliefs() @ CENTRES
+    Market(1_500.0, 5).live(agent, 250)
+    assert agent.beliefs() @ CENTRES > low + 1.0
 
 
-def test_rows_that_came_or_could_not_be_used_are_not_learned_from() -> None:
+def test_what_is_known_outlives_rows_that_come_and_go() -> None:
+    agent, market = learner(), Market(1_500.0, 5)
+    market.live(agent, 150)
+    found = agent.beliefs()
+    price = np.full(7, 300.0, np.float32)
+    rows = seen(price, price, np.zeros(7, np.float32))
+    agent.adjust(rows, np.zeros((7, 2), np.float32))
+    assert agent.beliefs() == pytest.approx(found, abs=1e-3)
+
+
+def test_rows_that_could_not_be_used_are_not_learned_from() -> None:
     agent = learner()
     price = np.full(4, 100.0, np.float32)
-    rows = seen(price, price, np.zeros(4, np.float32))
-    for number in range(3 * FIRST):
-        some = rows[: 3 + number % 2]
-        agent.adjust(some, np.zeros((len(some), 2), np.float32))
-        assert agent.reward(1.0) is None
-    closed = rows.copy()
-    closed[:, 1] = 0.0
+    rows = seen(price, price, np.full(4, 5.0, np.float32))
+    rows[:, 1] = 0.0
+    before = agent.beliefs()
     for _ in range(3 * FIRST):
-        agent.adjust(closed, np.zeros((4, 2), np.float32))
-        assert agent.reward(1.0) is None
+        agent.adjust(rows, np.zeros((4, 2), np.float32))
+    assert agent.trust == 0.0
+    assert agent.beliefs() == pytest.approx(before)
 
 
 @settings(max_examples=20, deadline=None)

@@ -40,6 +40,7 @@ def test_plans_that_come_along_can_be_built(name: str) -> None:
         ({"heuristics": ("wall", "wall")}, "twice"),
         ({"baseline": "wall"}, "baseline: 'wall' is none of the conditions"),
         ({"scenario": "drain", "change_round": 6}, "change_round: 6 is not within"),
+        ({"untaught": True}, "untaught: only with method demand"),
     ],
 )
 def test_what_is_wrong_is_said(changes: dict[str, Any], message: str) -> None:
@@ -74,6 +75,10 @@ def test_who_learns_and_how_decides_only_runs_in_which_somebody_does() -> None:
     assert one.run_id(0, "online", "a") != other.run_id(0, "online", "a")
     assert [other.learning(seed, 2) for seed in range(3)] == [(0,), (1,), (0,)]
     assert one.learning(1, 2) == (0, 1)
+    ablated = plan(learners="one", method="demand", untaught=True)
+    assert ablated.conditions == ("as-found", "proportional", "frozen", "untaught", "online")
+    assert ablated.run_id(0, "online", "a") == other.run_id(0, "online", "a")
+    assert ablated.run_id(0, "untaught", "a") != ablated.run_id(0, "untaught", "b")
 
 
 def test_a_small_version_keeps_its_proportions() -> None:

@@ -156,6 +156,37 @@ def test_the_page_tells_what_came_out(tmp_path: Path, team: Path) -> None:
     )
 
 
+def test_what_is_not_learned_is_told_apart(team: Path) -> None:
+    chosen = plan(rounds=16).with_scenario(Scenario.DRAIN, untaught=True)
+    stage = make_stage(chosen, 1)
+    methods = {
+        condition: [actor_section(condition, team, stage, place) for place in (0, 1)]
+        for condition in chosen.conditions
+    }
+    told = {name: [(one.learn, one.method) for one in two] for name, two in methods.items()}
+    assert told == {
+        "frozen": [(False, "demand"), (False, "demand")],
+        "untaught": [(False, "demand"), (True, "untaught")],
+        "online": [(False, "demand"), (True, "demand")],
+    }
+    digest = team_digest(team)
+    results = {}
+    for seed in range(chosen.seeds):
+        for condition in chosen.conditions:
+            result = run(chosen, seed, condition, team, "twin")
+            results[result.run, result.world] = result
+    scores = score(chosen, digest, results, "twin")
+    after = scores.learning["after"]
+    assert after.untaught is not None
+    assert after.taught is not None
+    assert after.online.value == pytest.approx(after.untaught.value + after.taught.value)
+    assert after.taught.value != after.gain.value != 0.0
+    assert "was learned from payments" in " ".join(summarise_live(scores))
+    data = scores.to_json()["learning_on"]["after"]
+    assert data["online_less_untaught"][0] == pytest.approx(after.taught.value)
+    assert "untaught" in "".join(live_section(scores))
+
+
 def test_a_gap_is_told_in_percent_and_points(team: Path) -> None:
     twin = run(plan(), 0, "as-found", team, "twin")
     number = next(place for place, lived in enumerate(twin.payments) if lived and lived[0][0] == 1)
