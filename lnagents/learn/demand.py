@@ -208,8 +208,9 @@ class DemandLearner:
     def beliefs(self) -> Floats:
         """[centres], how probable it is that the best level lies there."""
         logs = -0.5 * (CENTRES / DEVIATION) ** 2 + self._sales.likelihood()
-        odds: Floats = np.exp(logs - logs.max())
-        return odds / odds.sum()
+        odds = np.exp(logs - logs.max())
+        believed: Floats = odds / odds.sum()
+        return believed
 
     def reward(self, value: float) -> UpdateReport | None:
         """Tell now and then what is believed; `value` is what the round brought, for that alone."""
