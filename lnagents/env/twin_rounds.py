@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lnagents.env.arrays import ActionArrays, MaskArray, RoundArrays
 from lnagents.env.encoding import ACTION_NAMES
@@ -12,10 +13,14 @@ from lnagents.env.features import FloatArray
 from lnagents.env.fees import FeeBounds
 from lnagents.env.kernels import bound_numbers, decode_fees, encode_agents, scatter_rows
 from lnagents.env.payments import RoundPayments
+from lnagents.twin.kernel import direct
 from lnagents.twin.network import POLICY_COLUMNS
 
 if TYPE_CHECKING:
     from lnagents.env.twin_world import TwinWorld
+
+_encode_agents = direct(encode_agents)
+_decode_fees = direct(decode_fees)
 
 
 class TwinRounds:
@@ -38,7 +43,8 @@ class TwinRounds:
         """See `Rounds.observe`."""
         world = self._world
         state = world.twin.state
-        encode_agents(
+        fits = _in_one_piece(into.channels, into.channel_mask, into.node, into.terms)
+        (_encode_agents if fits else encode_agents)(
             world.book,
             state.switch.liquidity,
             state.mind.gossip,
@@ -59,7 +65,8 @@ class TwinRounds:
         _check_shape("fees", actions.fees, (*self._shape, len(ACTION_NAMES)))
         decides = self._all if actions.decides is None else actions.decides
         _check_shape("decides", decides, self._shape[:1])
-        changed = decode_fees(
+        fits = actions.fees.dtype == np.float32 and _in_one_piece(actions.fees, decides)
+        changed = (_decode_fees if fits else decode_fees)(
             world.book,
             world.twin.state.mind.gossip.policy,
             world.down,
@@ -88,6 +95,11 @@ class TwinRounds:
     def run(self, payments: RoundPayments) -> None:
         """See `Rounds.run`."""
         self._world.run_arrays(payments)
+
+
+def _in_one_piece(*arrays: NDArray[Any]) -> bool:
+    """Whether arrays are as they are made: not views that leave something out."""
+    return all(array.flags.c_contiguous and array.flags.writeable for array in arrays)
 
 
 def _check_shape(name: str, array: FloatArray | MaskArray, expected: tuple[int, ...]) -> None:

@@ -20,12 +20,16 @@ from lnagents.twin.directions import Directions
 from lnagents.twin.engine import NEEDS_ROOM, run
 from lnagents.twin.gossip import announce, announce_at_once, make_room, seen_rows
 from lnagents.twin.htlcs import reported_balances
+from lnagents.twin.kernel import direct
 from lnagents.twin.memory import forget
 from lnagents.twin.network import POLICY_COLUMNS, FloatArray, Int64Array, Network
 from lnagents.twin.payments import carry_over, make_payments, outcomes_of
 from lnagents.twin.settings import TwinSettings
 from lnagents.twin.state import NEXT_PAYMENT, State, log_of, make_log
 from lnagents.twin.traffic import AttemptLog, Outcomes, Traffic
+
+_run = direct(run)
+_announce_at_once = direct(announce_at_once)
 
 _LOGGED = 1024
 """Attempts that a new log has room for."""
@@ -142,7 +146,7 @@ class Twin:
         state = state._replace(desk=desk._replace(payments=payments, log=log))
         state.cursor[NEXT_PAYMENT] = carried
         end = np.inf if until is None else start + until
-        while run(state, end) == NEEDS_ROOM:
+        while _run(state, end) == NEEDS_ROOM:
             state = with_room(state, start)
         self._state = state
         outcomes, last_answer = outcomes_of(payments, carried)
@@ -178,7 +182,7 @@ class Twin:
         if rows.shape != (len(chosen), POLICY_COLUMNS):
             raise ValueError(f"policies: the shape is {rows.shape} for {len(chosen)} edges")
         gossip = self._state.mind.gossip
-        done = announce_at_once(gossip, chosen, rows, self._now)
+        done = _announce_at_once(gossip, chosen, rows, self._now)
         if done < 0:
             raise ValueError("edges: names an edge that does not exist")
         if not done:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import platformdirs
 import pytest
 
 from lnagents.twin import kernel as module
-from lnagents.twin.kernel import kernel
+from lnagents.twin.kernel import direct, kernel
+from lnagents.twin.network import Int64Array
 
 
 @pytest.fixture
@@ -61,3 +64,23 @@ def test_a_kernel_returns_numbers() -> None:
         @kernel
         def makes_a_list(size: int) -> list[int]:
             return [0] * size
+
+
+class Pair(NamedTuple):
+    numbers: Int64Array
+    factor: float
+
+
+@kernel
+def weighed(pair: Pair, least: int) -> float:
+    total = 0.0
+    for number in pair.numbers:
+        total += pair.factor * max(number, least)
+    return total
+
+
+def test_a_direct_call_does_what_the_kernel_does() -> None:
+    quick = direct(weighed)
+    for size in (3, 0, 1_000):
+        pair = Pair(np.arange(size), 0.5)
+        assert quick(pair, 2) == weighed(pair, 2)
