@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,10 @@ from torch.nn import Parameter
 
 from lnagents.learn import ppo
 from lnagents.learn.adam import Adam
+from lnagents.learn.networks import ChannelActor, ChannelCritic
 from lnagents.learn.policy import Policy
 from lnagents.learn.samples import Decision, JointState, Others, Sight, some
+from lnagents.learn.sweep import Sweep, Told
 from lnagents.learn.team import TeamCritic
 
 
@@ -65,6 +67,25 @@ class Experience:
             acted=None if self.acted is None else rows(self.acted.unsqueeze(-1)),
         )
 
+    def swept(self, actor: ChannelActor, critic: ChannelCritic) -> Sweep:
+        """What sweeps over this experience, with these networks; made once."""
+        known = vars(self).get("_sweep")
+        if known is None:
+            sets, rows = self.sight.sets, self.of_rows
+            order = sets.layout.order
+            told = Told(
+                values=sets.values,
+                whole=self.sight.whole.flatten(0, 1)[order],
+                sample=sets.pick(self.decisions.sample),
+                log_prob=rows.log_prob,
+                advantages=rows.advantages,
+                acted=rows.acted,
+                targets=self.targets.flatten()[order],
+                judged=None if self.judged is None else self.judged.flatten()[order],
+            )
+            known = vars(self)["_sweep"] = Sweep(actor, critic, told, sets.layout)
+        return known
+
     def take(self, index: Tensor) -> Experience:
         """Some of the samples."""
         return Experience(
@@ -103,6 +124,17 @@ class Improvement:
     gradient_norm: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pass:
+    """One look at a part of the experience with the networks as they are now."""
+
+    divergence: float
+    entropy: float
+    value_loss: float
+    derive: Callable[[], None]
+    """Gives the parameters the gradients of the loss."""
+
+
 def improve(
     policy: Policy,
     critic: TeamCritic,
@@ -124,52 +156,97 @@ def improve(
         generator: of the minibatches.
         entropy_weight: of the exploration's entropy in the objective, now.
     """
-    settings, objective_of = policy.settings, policy.algorithm.objective
+    settings = policy.settings
+    common = _common(policy, experience)
+    swept = can_be_swept(policy, critic, experience)
     how = Improvement()
     losses: list[float] = []
     for epoch in range(settings.epochs):
         for part in experience.parts(settings.minibatches, generator):
-            sight, common = part.sight, list[Parameter]()
-            if part.others is not None and policy.opponents is not None:
-                sight = policy.opponents.refreshed(sight, part.others)
-                common += policy.opponents.embedding_parameters()
-            if policy.memory is not None:
-                sight = sight.with_memory(policy.memory.over(sight, part.steps))
-                common += policy.memory.parameters()
-            judged = policy.judge(sight, part.decisions, part.acted)
-            objective = divergence = torch.zeros(())
-            if policy.sizes.actions:
-                rows = part.of_rows
-                ratio = judged.sample_log_prob - rows.log_prob
-                if rows.acted is not None:
-                    ratio = ratio * rows.acted
-                worth = objective_of(ratio, rows.advantages, settings.clip)
-                objective = objective + ppo.masked_mean(worth, rows.acted)
-                away = ppo.divergence(ratio.detach())
-                divergence = divergence + ppo.masked_mean(away, rows.acted)
-            if policy.sizes.choices:
-                ratio = judged.choice_log_prob - part.decisions.choice_log_prob
-                worth = objective_of(ratio, part.advantages, settings.clip)
-                objective = objective + ppo.masked_mean(worth, part.acted)
-                away = ppo.divergence(ratio.detach())
-                divergence = divergence + ppo.masked_mean(away, part.acted)
-            how.divergence = float(divergence)
-            how.entropy = float(judged.entropy.detach())
+            optimiser.clear()
+            look = (sweep if swept else differentiate)(policy, critic, part, entropy_weight)
+            how.divergence, how.entropy = look.divergence, look.entropy
             if how.divergence > settings.target_divergence:
                 return how
             how.epochs = epoch + 1
-            missed = (critic(sight, part.state) - part.targets).square()
-            value_loss = ppo.masked_mean(missed, part.judged)
             if epoch == 0:
-                losses.append(float(value_loss.detach()))
+                losses.append(look.value_loss)
                 how.value_loss = sum(losses) / len(losses)
-            loss = settings.value_weight * value_loss - objective - entropy_weight * judged.entropy
-            how.gradient_norm = ppo.descend(
-                loss,
-                optimiser,
-                policy.actor,
-                critic,
-                settings.max_gradient_norm,
-                common,
+            look.derive()
+            how.gradient_norm = ppo.move(
+                optimiser, policy.actor, critic, settings.max_gradient_norm, common
             )
     return how
+
+
+def _common(policy: Policy, experience: Experience) -> list[Parameter]:
+    """What actor and critic have in common."""
+    common = list[Parameter]()
+    if experience.others is not None and policy.opponents is not None:
+        common += policy.opponents.embedding_parameters()
+    if policy.memory is not None:
+        common += policy.memory.parameters()
+    return common
+
+
+def differentiate(
+    policy: Policy, critic: TeamCritic, part: Experience, entropy_weight: float
+) -> _Pass:
+    """With torch's gradients: whatever there is to be learned."""
+    settings, objective_of = policy.settings, policy.algorithm.objective
+    sight = part.sight
+    if part.others is not None and policy.opponents is not None:
+        sight = policy.opponents.refreshed(sight, part.others)
+    if policy.memory is not None:
+        sight = sight.with_memory(policy.memory.over(sight, part.steps))
+    judged = policy.judge(sight, part.decisions, part.acted)
+    objective = divergence = torch.zeros(())
+    if policy.sizes.actions:
+        rows = part.of_rows
+        ratio = judged.sample_log_prob - rows.log_prob
+        if rows.acted is not None:
+            ratio = ratio * rows.acted
+        worth = objective_of(ratio, rows.advantages, settings.clip)
+        objective = objective + ppo.masked_mean(worth, rows.acted)
+        away = ppo.divergence(ratio.detach())
+        divergence = divergence + ppo.masked_mean(away, rows.acted)
+    if policy.sizes.choices:
+        ratio = judged.choice_log_prob - part.decisions.choice_log_prob
+        worth = objective_of(ratio, part.advantages, settings.clip)
+        objective = objective + ppo.masked_mean(worth, part.acted)
+        away = ppo.divergence(ratio.detach())
+        divergence = divergence + ppo.masked_mean(away, part.acted)
+    missed = (critic(sight, part.state) - part.targets).square()
+    value_loss = ppo.masked_mean(missed, part.judged)
+    loss = settings.value_weight * value_loss - objective - entropy_weight * judged.entropy
+    return _Pass(
+        float(divergence),
+        float(judged.entropy.detach()),
+        float(value_loss.detach()),
+        lambda: torch.autograd.backward(loss),
+    )
+
+
+def can_be_swept(policy: Policy, critic: TeamCritic, experience: Experience) -> bool:
+    """Whether `sweep` knows all that there is to be learned."""
+    return (
+        policy.actor.rows is not None
+        and policy.actor.choice is None
+        and not policy.sizes.copies
+        and policy.memory is None
+        and experience.others is None
+        and policy.algorithm.objective is ppo.clipped_objective
+        and isinstance(critic.judge, ChannelCritic)
+        and bool(experience.sight.mask.any(-1).all())
+    )
+
+
+def sweep(policy: Policy, critic: TeamCritic, part: Experience, entropy_weight: float) -> _Pass:
+    """The same with gradients that are written out, in half of the time: what is usual."""
+    actor, judge, settings = policy.actor.rows, critic.judge, policy.settings
+    if actor is None or not isinstance(judge, ChannelCritic):
+        raise TypeError("actor and critic are not of the kind that is swept")
+    swept = part.swept(actor, judge)
+    came = swept(settings.clip, settings.value_weight, entropy_weight)
+    entropy = float(ppo.normal_entropy(actor.deviation().detach()))
+    return _Pass(float(came.divergence), entropy, float(came.value_loss), swept.give)

@@ -113,21 +113,22 @@ class Policy:
         """Decide for all agents of all samples: as `noise` has it, or the most likely."""
         agents = sight.whole.shape[:2]
         seen = sight.agents_first() if self.sizes.copies else sight
-        sample = sight.rows.new_zeros((*sight.mask.shape, len(self.shape.actions)))
-        sample_log_prob = torch.zeros_like(sight.mask)
         choice = torch.zeros(agents, dtype=torch.int64)
         choice_log_prob = sight.rows.new_zeros(agents)
         if self.actor.rows is not None:
             mean, deviation = self.actor.rows(seen.rows, seen.whole, seen.mask)
-            moved = torch.zeros_like(sample) if noise is None else noise.rows
-            if self.sizes.copies:
+            moved = torch.zeros_like(mean) if noise is None else noise.rows
+            if self.sizes.copies and noise is not None:
                 moved = moved.transpose(0, 1)
             sample = torch.addcmul(mean, deviation, moved)
-            sample_log_prob = ppo.normal_log_prob(sample, mean, deviation)
+            sample_log_prob = ppo.standard_log_prob(moved, deviation)
             if self.sizes.copies:
                 sample = sample.transpose(0, 1)
                 sample_log_prob = sample_log_prob.transpose(0, 1)
             sample_log_prob = sample_log_prob * sight.mask
+        else:
+            sample = sight.rows.new_zeros((*sight.mask.shape, 0))
+            sample_log_prob = torch.zeros_like(sight.mask)
         if self.actor.choice is not None:
             odds = self.actor.choice(seen.rows, seen.whole, seen.mask, seen.allowed)
             if self.sizes.copies:

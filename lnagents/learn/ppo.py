@@ -79,7 +79,11 @@ def standardised(
 
 def normal_log_prob(sample: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     """Log density of a normal distribution, summed over the last axis."""
-    scaled = (sample - mean) * deviation.reciprocal()
+    return standard_log_prob((sample - mean) * deviation.reciprocal(), deviation)
+
+
+def standard_log_prob(scaled: Tensor, deviation: Tensor) -> Tensor:
+    """The same of a sample that is `scaled` deviations away from the mean."""
     # A product with a vector: sums over an axis of a few numbers take five times as long.
     density = scaled.square() @ scaled.new_full(scaled.shape[-1:], -0.5)
     constant = 0.5 * math.log(2.0 * math.pi) * scaled.shape[-1]
@@ -115,15 +119,25 @@ def descend(
     actor: nn.Module,
     critic: nn.Module,
     max_gradient_norm: float,
+) -> float:
+    """Go down the gradients of `loss`, see `move`."""
+    optimiser.clear()
+    torch.autograd.backward(loss)
+    return move(optimiser, actor, critic, max_gradient_norm)
+
+
+def move(
+    optimiser: Adam,
+    actor: nn.Module,
+    critic: nn.Module,
+    max_gradient_norm: float,
     common: Sequence[nn.Parameter] = (),
 ) -> float:
-    """One step of `optimiser`; the norm of the actor's gradient before it was clipped.
+    """One step of `optimiser` along the gradients; the norm of the actor's before it was clipped.
 
     The networks are clipped apart: a critic that is far off must not silence the actor. So is what
     they have in `common`.
     """
-    optimiser.clear()
-    torch.autograd.backward(loss)
     norm = nn.utils.clip_grad_norm_(actor.parameters(), max_gradient_norm)
     nn.utils.clip_grad_norm_(critic.parameters(), max_gradient_norm)
     if common:

@@ -21,13 +21,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK_ROWS = 16_384
+BLOCK_ROWS = 4_096
 """About as many rows has a block."""
+
+MOST_PADDING = 4
+"""Up to so many times as many rows are pooled with padding where there is nothing to learn."""
+
+_ADDED_IN_ORDER = 32
 
 LEAST_ROWS = 4
 """From so many rows on, a product gives every row the same numbers whatever the others are."""
 
-_NEAREST = -torch.finfo(torch.float32).tiny
+NEAREST = -torch.finfo(torch.float32).tiny
 """Above it a difference to the maximum counts as none."""
 
 
@@ -52,6 +57,11 @@ class Block(NamedTuple):
     rows: slice
     runs: tuple[Run, ...]
 
+    @property
+    def sets(self) -> slice:
+        """In the order of `Layout.order`."""
+        return slice(self.runs[0].sets.start, self.runs[-1].sets.stop)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
@@ -69,6 +79,13 @@ class Layout:
     """Of all sets with at least one row."""
     padded: int
     """Rows of each set with its padding."""
+    owner: Tensor
+    """[rows of all sets], to which set each belongs, as given."""
+    slots: Tensor | None
+    """[padded * sets], where the first rows of all sets as given stand, then all second ones, and
+    so on; the number of rows for padding. None: most of it would be padding."""
+    part: Tensor
+    """[sets, 1], `share` of the sets as given."""
 
     @classmethod
     def of(cls, mask: Tensor) -> Layout:
@@ -98,7 +115,14 @@ def _layout(mask: bytes, sets: int, padded: int) -> Layout:
             begin = end
         first += many
     share = counts.float().reciprocal_().masked_fill_(counts == 0, 0.0).unsqueeze(1)
-    return Layout(torch.cat(parts), order, back, share, _blocks(runs), padded)
+    place = torch.cat(parts)
+    owner = place.div(max(1, padded), rounding_mode="floor")
+    slots = None
+    if sets * padded <= MOST_PADDING * len(place):
+        number = real.cumsum(1).long().flatten()[place] - 1
+        slots = torch.full((sets * padded,), len(place))
+        slots[number * sets + owner] = torch.arange(len(place))
+    return Layout(place, order, back, share, _blocks(runs), padded, owner, slots, share[back])
 
 
 def _blocks(runs: Sequence[tuple[int, int, int]]) -> tuple[Block, ...]:
@@ -143,7 +167,7 @@ class RowSets:
     @property
     def owner(self) -> Tensor:
         """[rows of all sets], to which set each belongs."""
-        return self.layout.place.div(max(1, self.layout.padded), rounding_mode="floor")
+        return self.layout.owner
 
     def fill(self, values: Tensor) -> Tensor:
         """[sets, rows, …] with zeros for padding, from one of `values` for each row."""
@@ -172,6 +196,27 @@ class RowSets:
         """
         embedded, pooled = _Encode.apply(self, self.values, *first, *second)
         return embedded, pooled
+
+    def pool(self, second: Affine, first: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The second half of `encode` in few steps, for few rows and without gradients.
+
+        Returns:
+            [rows of all sets, outputs], and [sets, 2 * outputs] as given, bit for bit what `encode`
+            comes to; None if most of the sets were padding, or if that would be other bits.
+        """
+        slots, width = self.layout.slots, len(second.bias)
+        # Of so many columns at once torch adds up row after row, so that zeros at the end do not
+        # matter; of what is left over it adds up four rows at a time, side by side.
+        if slots is None or width % _ADDED_IN_ORDER:
+            return None
+        embedded = first.new_empty(len(first) + 1, width)
+        embedded[-1] = 0.0
+        rows = torch.addmm(second.bias, first, second.weight.t(), out=embedded[:-1]).relu_()
+        padded = embedded.index_select(0, slots).view(self.layout.padded, -1, width)
+        pooled = first.new_empty(padded.shape[1], 2 * width)
+        torch.sum(padded, 0, out=pooled[:, :width]).mul_(self.layout.part)
+        torch.amax(padded, 0, out=pooled[:, width:])
+        return rows, pooled
 
     def decode(self, embedded: Tensor, common: Tensor, weight: Tensor, last: Affine) -> Tensor:
         """max(0, `weight` of every row, plus what is its set's), through the last layer.
@@ -260,15 +305,15 @@ class _Encode(torch.autograd.Function):
             for run in block.runs:
                 here = run.of_sets(moved)
                 torch.sub(run.of_sets(two), top[run.sets], out=here)
-                _pass(of_top[run.sets].expand_as(here), here, _NEAREST, here)
+                pass_on(of_top[run.sets].expand_as(here), here, NEAREST, here)
                 here += of_mean[run.sets]
             if of_rows is not None:  # a critic looks at sets only
                 moved += of_rows[block.rows]
-            _pass(moved, two, 0.0, moved)
+            pass_on(moved, two, 0.0, moved)
             of_weight2.addmm_(moved.t(), one)
             of_bias2 += moved.sum(0)
             moved = moved @ weight2
-            _pass(moved, one, 0.0, moved)
+            pass_on(moved, one, 0.0, moved)
             of_weight1.addmm_(moved.t(), ctx.sets.values[block.rows])
             of_bias1 += moved.sum(0)
             if of_values is not None:
@@ -310,7 +355,7 @@ class _Decode(torch.autograd.Function):
             rows, moved = hidden[block.rows], gradients[0][block.rows]
             of_last.addmm_(moved.t(), rows)
             moved = moved @ last
-            _pass(moved, rows, 0.0, moved)
+            pass_on(moved, rows, 0.0, moved)
             of_weight.addmm_(moved.t(), embedded[block.rows])
             for run in block.runs:
                 of_common[run.sets] = run.of_sets(moved).sum(0)
@@ -324,6 +369,6 @@ def _room(layout: Layout, width: int) -> Tensor:
     return torch.empty(most, width)
 
 
-def _pass(gradient: Tensor, result: Tensor, least: float, into: Tensor) -> None:
+def pass_on(gradient: Tensor, result: Tensor, least: float, into: Tensor) -> None:
     """`gradient` where `result` is above `least`, else 0; `into` may be one of the two."""
     torch.ops.aten.threshold_backward.grad_input(gradient, result, least, grad_input=into)

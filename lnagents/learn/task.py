@@ -88,7 +88,7 @@ class Seen:
     whole: FloatArray
     """[B, N, whole features]."""
     neighbours: FloatArray
-    """[B, N, neighbour features]."""
+    """[B, N, neighbour features]; without features where no algorithm asked for them."""
     state: FloatArray
     """[B, E, state features]; for central critics only, actors never get it."""
     state_mask: FloatArray

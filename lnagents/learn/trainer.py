@@ -38,8 +38,8 @@ Collector: TypeAlias = Callable[[Policy, int, int], Rollout]
 KEPT_BYTES = 30 << 20
 """Memory that the process keeps for itself at least, see `keep_memory`."""
 
-BLOCK = 4_096
-"""Rows of all agents that a critic judges at once outside training: what fits a cache."""
+BLOCK = 65_536
+"""Rows of all agents that a critic judges at once outside training, padding included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +280,9 @@ class Trainer:
         if memory is not None:
             state = memory.over(experience.sight, experience.steps)
             experience = replace(experience, sight=experience.sight.with_memory(state))
-        places = torch.arange(len(experience.targets))
-        part = experience.take(places[spaced(len(places), FITTED)])
+        count, part = len(experience.targets), experience
+        if count > FITTED:
+            part = experience.take(torch.arange(count)[spaced(count, FITTED)])
         return foreseen(part.targets, self._critic(part.sight, part.state), part.judged)
 
     def _row_advantages(self, rollout: Rollout, gains: Tensor) -> Tensor | None:
@@ -335,7 +336,7 @@ class Trainer:
 
     @torch.no_grad()
     def _judged(self, rollout: Rollout) -> Tensor:
-        """The same in normalised units, as many samples at once as fit a cache."""
+        """The same in normalised units, `BLOCK` by `BLOCK`."""
         remembered = None if rollout.memory is None else _flat(rollout.memory)
         sight = mapped(_flat, rollout.sight).with_memory(remembered)
         state = None if rollout.state is None else mapped(_flat, rollout.state)
