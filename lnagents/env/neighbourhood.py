@@ -40,13 +40,17 @@ def neighbourhood(channels: FloatArray, mask: FloatArray) -> FloatArray:
         channels: [..., channels, `CHANNEL_FEATURES`].
         mask: [..., channels], 1 for a channel.
     """
-    values = channels[..., _OF_LEVELS]
+    shape = (*mask.shape, len(_OF_LEVELS))
+    values, known = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    for place, column in enumerate(_OF_LEVELS):
+        values[..., place] = channels[..., column]
+        known[..., place] = mask * channels[..., _KNOWN[place]] if place < len(_KNOWN) else mask
     values[..., 2] = np.float32(1.0) - values[..., 2]
     values[..., 4] += channels[..., _COLUMN["outflow"]]
-    known = np.repeat(mask[..., np.newaxis], len(_OF_LEVELS), -1)
-    known[..., :2] *= channels[..., _KNOWN]
-    parts = np.rint(np.float64(UNITY) * values * known).astype(np.int64)
-    total = parts.sum(-2) / UNITY
+    # Whole numbers, of which a double holds any sum exactly.
+    parts = np.float64(UNITY) * values
+    parts *= known
+    total = np.rint(parts, out=parts).sum(-2) / UNITY
     average: FloatArray = (total / np.maximum(known.sum(-2), 1.0)).astype(np.float32)
     return average
 

@@ -132,7 +132,8 @@ class _World(TwinWorld):
 
 class _Task(LightningTask):
     def __init__(self, batch: LightningBatch, watch: Watch) -> None:
-        super().__init__(batch)
+        # As `lnagents train` makes it for IPPO: who does not look at more is not told more.
+        super().__init__(batch, row_rewards=False, neighbours=False)
         self._watch = watch
 
     def reset(self, seeds: Sequence[int]) -> Seen:

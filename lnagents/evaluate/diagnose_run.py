@@ -64,7 +64,8 @@ class FrozenRun:
             of: what a task tells is what this run's algorithm looks at; None: its own.
         """
         spec = self.config.task.model_copy(update={"opponents": None})
-        return replace((of or self).config, task=spec, source=self.config.source).make_task()
+        config = replace((of or self).config, task=spec, source=self.config.source)
+        return config.make_task(for_all=True)
 
     def policy(self, task: LightningTask) -> Policy:
         """Its actors, to act in `task`.

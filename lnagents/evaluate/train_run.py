@@ -59,8 +59,14 @@ class TrainConfig:
     extensions: tuple[str, ...] = ()
     """Absolute paths, see `lnagents.evaluate.extensions`; they have been loaded."""
 
-    def make_task(self, environments: range | None = None) -> LightningTask:
+    def make_task(
+        self, environments: range | None = None, *, for_all: bool = False
+    ) -> LightningTask:
         """The task of this configuration, or that of some of its environments.
+
+        Args:
+            environments: only these; None: all.
+            for_all: whether teams of other algorithms shall play in it, which may look at more.
 
         Raises:
             InputError: a network does not exist, is wrong or does not fit.
@@ -68,11 +74,14 @@ class TrainConfig:
         from lnagents.learn.algorithms import ALGORITHMS
         from lnagents.learn.settings import OpponentMode
 
+        algorithm = ALGORITHMS[self.train.algorithm]
         return lightning_task(
             self.task,
             self.source,
-            joint_state=ALGORITHMS[self.train.algorithm].joint_state,
+            joint_state=algorithm.joint_state,
             foresight=self.train.opponent_model is not OpponentMode.NONE,
+            row_rewards=self.train.row_credit > 0.0,
+            neighbours=algorithm.neighbours or for_all,
             environments=environments,
         )
 

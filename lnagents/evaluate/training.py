@@ -118,6 +118,8 @@ class LightningTask:
         state_rows: int = 0,
         opponents: OpponentSpec | None = None,
         foresight: bool = False,
+        row_rewards: bool = True,
+        neighbours: bool = True,
     ) -> None:
         """A task on `batch`, which is closed with it.
 
@@ -127,6 +129,8 @@ class LightningTask:
                 about all of them; 0: it is not told, for it takes time.
             opponents: who else plays; None: the team has all seats.
             foresight: whether to tell about other agents, for models of them; it takes time, too.
+            row_rewards: whether to tell which part of a reward is due to which channel; likewise.
+            neighbours: whether to tell what is around an agent, for algorithms that look at it.
 
         Raises:
             TypeError: a world is no twin, so that its truth is not at hand as arrays, and rules
@@ -139,6 +143,8 @@ class LightningTask:
         if (state_rows or opponents or foresight) and len(self._twins) != len(batch):
             raise TypeError("hidden truth is told, and opponents play, in twins only")
         self._opponents = Opponents(opponents, self._twins) if opponents else None
+        self._tells_neighbours = neighbours
+        self._tells_rows = row_rewards and batch.settings.reward == WEIGHTED
         self.shape = TaskShape(
             batch=len(batch),
             agents=batch.agents,
@@ -181,18 +187,15 @@ class LightningTask:
             rewards=result.rewards.astype(np.float32),
             over=result.over,
             measures=dict(zip(TERM_NAMES, np.moveaxis(result.seen.terms, -1, 0), strict=True)),
-            row_rewards=self._row_rewards(result.seen),
+            row_rewards=self._row_rewards(result.seen) if self._tells_rows else None,
         )
 
-    def _row_rewards(self, arrays: RoundArrays) -> FloatArray | None:
+    def _row_rewards(self, arrays: RoundArrays) -> FloatArray:
         """[batch, agents, rows], what became of a channel is worth to its agent.
 
-        A reward that agents share has every agent's own in it, but a part of it only. None if the
-        reward is no sum of terms.
+        A reward that agents share has every agent's own in it, but a part of it only.
         """
         settings = self._batch.settings
-        if settings.reward != WEIGHTED:
-            return None
         shared = mean_weight(settings.mode, settings.mix)
         part = (1.0 - shared + shared / self._batch.agents) / settings.reward_unit_msat
         return np.float32(part) * channel_worth(arrays, settings.weights)
@@ -205,10 +208,12 @@ class LightningTask:
         from lnagents.learn.task import Seen
 
         mask = arrays.channel_mask.astype(np.float32)
-        levels = neighbourhood(arrays.channels, mask)
-        neighbours = with_changes(levels, self._before)
-        self._before = levels
         shape = self.shape
+        neighbours = np.zeros((shape.batch, shape.agents, 0), np.float32)
+        if self._tells_neighbours:
+            levels = neighbourhood(arrays.channels, mask)
+            neighbours = with_changes(levels, self._before)
+            self._before = levels
         state = np.zeros((shape.batch, shape.state_rows, len(shape.state_features)), np.float32)
         state_mask = np.zeros((shape.batch, shape.state_rows), np.float32)
         if shape.state_rows:
@@ -245,6 +250,8 @@ def lightning_task(
     *,
     joint_state: bool,
     foresight: bool = False,
+    row_rewards: bool = True,
+    neighbours: bool = True,
     environments: range | None = None,
 ) -> LightningTask:
     """The task that `spec` describes.
@@ -254,6 +261,8 @@ def lightning_task(
         source: what messages call its file.
         joint_state: whether it is told, for central critics.
         foresight: whether others are told about, for models of them.
+        row_rewards: whether it is told which part of a reward is due to which channel.
+        neighbours: whether it is told what is around an agent.
         environments: only these of them; None: all. Arrays have the same rows in any case.
 
     Raises:
@@ -285,6 +294,8 @@ def lightning_task(
         state_rows=channels if joint_state else 0,
         opponents=spec.opponents,
         foresight=foresight,
+        row_rewards=row_rewards,
+        neighbours=neighbours,
     )
 
 

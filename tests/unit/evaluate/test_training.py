@@ -95,7 +95,7 @@ def test_a_channel_is_credited_with_its_part_of_what_its_agent_is_rewarded_with(
 ) -> None:
     money = {"fees_earned": 2.0, "fees_paid": 0.0, "failed_attempt_msat": 0.0}
     worth = money | {"network_term_msat": 0.0, "forwarded_ppm": 300.0}
-    task = config(task={"reward": reward | worth}).make_task()
+    task = config(task={"reward": reward | worth}, train={"row_credit": 0.5}).make_task()
     shape = (*task.reset([5, 6]).mask.shape, len(task.shape.actions))
     assert shape[1] == 7
     total = 0.0
@@ -237,6 +237,15 @@ def test_a_resumed_run_foresees_the_same(tmp_path: Path, mode: str) -> None:
 
 def test_the_joint_state_is_not_told_to_who_has_no_use_for_it() -> None:
     assert config().make_task().reset([1, 2]).state.size == 0
+
+
+def test_what_nobody_looks_at_is_not_told() -> None:
+    plain = config().make_task()
+    nothing = np.zeros((2, 7, plain.shape.rows, len(plain.shape.actions)), np.float32)
+    assert plain.reset([5, 6]).neighbours.size == 0
+    assert plain.step(Actions(nothing, np.zeros((2, 7), np.int64))).row_rewards is None
+    # Teams that look at more may play there, too.
+    assert config().make_task(for_all=True).reset([5, 6]).neighbours.size > 0
 
 
 def test_the_neighbourhood_s_last_change_is_told() -> None:
