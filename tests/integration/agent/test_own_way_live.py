@@ -193,6 +193,7 @@ async def test_a_payment_that_is_left_to_another_presents_passes_on_the_way_ther
     await trade.buy("pass", await trade.channel(), str(AMOUNT_MSAT + budget), "60")
     report = await leave_it_to_relay()
     assert report.settled, report.reason
+    await relay.until(lambda status: status.delegation.settled == 1, PATIENCE_SECONDS)
     await asyncio.gather(*(one.terminate() for one in (trade.seller, trade.buyer, relay)))
     ((state, used),) = trade.buyer.query("SELECT state, amount_msat FROM pass_attempts")
     assert state == "settled"
