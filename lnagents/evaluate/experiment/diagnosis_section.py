@@ -257,7 +257,7 @@ def _matrix(seatings: _Seatings, reward: str) -> go.Figure:
             z=shares,
             x=names,
             y=names,
-            text=[[f"{value:.0f}" for value in row] for row in shares],
+            text=[[_whole_number(value) for value in row] for row in shares],
             texttemplate="%{text}",
             colorscale="RdBu",
             zmid=100.0,
@@ -269,3 +269,7 @@ def _matrix(seatings: _Seatings, reward: str) -> go.Figure:
     figure.update_yaxes(autorange="reversed", automargin=True, title="agent")
     figure.update_xaxes(automargin=True, title="among agents of")
     return figure
+
+
+def _whole_number(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.0f}"
