@@ -63,7 +63,7 @@ def choices_section(found: Sequence[Choice]) -> list[str]:
         return []
     rows = [
         [
-            f"{escape(one.learner)} less {escape(one.other)}",
+            f"{escape(one.learner)}<br>less {escape(one.other)}",
             stacked(one.score),
             stacked(one.success),
             stacked(one.volume),
@@ -71,7 +71,7 @@ def choices_section(found: Sequence[Choice]) -> list[str]:
         ]
         for one in found
     ]
-    head = ("", "profit score", "success, points", "volume, points of the bound", "")
+    head = ("", "profit score", "success, points", "volume, points", "")
     return [
         "<h3>Does the algorithm matter, or a model of others?</h3>",
         '<p class="note">Learners that differ in this one thing, network by network; trainings are'

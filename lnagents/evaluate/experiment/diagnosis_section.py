@@ -28,6 +28,10 @@ _ROW_HEIGHT = 34
 """In pixels, of one team in a matrix."""
 
 
+_RANGE = 50.0
+"""Percent above and below that have the strongest colours, the same in all matrices."""
+
+
 class _Name(NamedTuple):
     """Of a team, or of a newcomer by the team it has learned against."""
 
@@ -260,7 +264,8 @@ def _matrix(seatings: _Seatings, reward: str) -> go.Figure:
             text=[[_whole_number(value) for value in row] for row in shares],
             texttemplate="%{text}",
             colorscale="RdBu",
-            zmid=100.0,
+            zmin=100.0 - _RANGE,
+            zmax=100.0 + _RANGE,
             showscale=False,
             hovertemplate="%{y} among %{x}: %{text} % of the diagonal’s mean<extra></extra>",
         )
