@@ -105,7 +105,7 @@ def summarise_live(scores: LiveScores) -> list[str]:
                 f" better."
             )
             if found.taught is not None:
-                told.append(f"Of that, {estimate(found.taught)} was learned from payments.")
+                told.append(f"Without learning from payments it is {estimate(found.taught)} less.")
     for gap in scores.gaps:
         within = gap.fees.value <= AIM_PERCENT and gap.success.value <= AIM_PERCENT
         told.append(

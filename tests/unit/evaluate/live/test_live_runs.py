@@ -181,7 +181,7 @@ def test_what_is_not_learned_is_told_apart(team: Path) -> None:
     assert after.taught is not None
     assert after.online.value == pytest.approx(after.untaught.value + after.taught.value)
     assert after.taught.value != after.gain.value != 0.0
-    assert "was learned from payments" in " ".join(summarise_live(scores))
+    assert "Without learning from payments it is" in " ".join(summarise_live(scores))
     data = scores.to_json()["learning_on"]["after"]
     assert data["online_less_untaught"][0] == pytest.approx(after.taught.value)
     assert "untaught" in "".join(live_section(scores))
