@@ -99,7 +99,11 @@ class TwinRounds:
 
 def _in_one_piece(*arrays: NDArray[Any]) -> bool:
     """Whether arrays are as they are made: not views that leave something out."""
-    return all(array.flags.c_contiguous and array.flags.writeable for array in arrays)
+    for array in arrays:
+        flags = array.flags
+        if not (flags.c_contiguous and flags.writeable):
+            return False
+    return True
 
 
 def _check_shape(name: str, array: FloatArray | MaskArray, expected: tuple[int, ...]) -> None:

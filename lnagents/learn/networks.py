@@ -248,7 +248,8 @@ class ChannelActor(nn.Module):
             return None
         embedded, of_sets = pooled
         width = embedded.shape[1]
-        context = encoder.whole(torch.cat((of_sets, whole), -1))
+        last = _affine(encoder.whole[0])
+        context = functional.linear(torch.cat((of_sets, whole), -1), *last).relu_()
         common = functional.linear(context, first.weight[:, width:], first.bias)
         hidden = common.index_select(0, sets.owner)
         hidden.addmm_(embedded, first.weight[:, :width].t()).relu_()

@@ -75,6 +75,8 @@ class Sweep:
         self._head_rows, self._head_whole = weight[:, :width], weight[:, width:]
         self._of_head_rows, self._of_head_whole = of_weight[:width], of_weight[width:]
         self._value = _Layer.of(critic.last)
+        # With so few outputs this way round takes a tenth of the time.
+        self._of_last = torch.zeros_like(self._last.weight)
         self._of_deviation = torch.zeros_like(actor.log_deviation)
         self._half = torch.full_like(actor.log_deviation, -0.5)
         self._acted = len(told.values) if told.acted is None else float(told.acted.sum())
@@ -93,6 +95,7 @@ class Sweep:
         for layer in self._layers():
             layer.of_weight.zero_()
             layer.of_bias.zero_()
+        self._of_last.zero_()
         actor, log_deviation = self._actor, self._actor.log_deviation
         bounded = log_deviation.clamp(actor.least, actor.most)
         precision = bounded.neg().exp_().unsqueeze_(1)
@@ -108,6 +111,7 @@ class Sweep:
 
     def give(self) -> None:
         """The last sweep's gradients, to the parameters of actor and critic."""
+        self._last.of_weight.copy_(self._of_last.t())
         for layer in self._layers():
             layer.give()
         self._actor.log_deviation.grad = self._of_deviation
@@ -144,7 +148,7 @@ class Sweep:
         steered.addmv_(squares.sub_(1.0), of_ratio)
         of_mean = scaled.mul_(precision).mul_(of_ratio)
         # And back again.
-        last.of_weight.t().addmm_(of_mean, hidden)
+        self._of_last.addmm_(of_mean, hidden)
         last.of_bias.add_(of_mean.sum(1))
         further = torch.mm(of_mean.t(), last.weight, out=block.further)
         pass_on(further, hidden, 0.0, further)
@@ -267,7 +271,11 @@ class _Block(NamedTuple):
     pooled: Tensor
     """[sets, 2 * hidden + whole features], mean and maximum of the rows, and what is whole."""
     mean: Tensor
-    """[sets, hidden], a view into it."""
+    """[sets, hidden], its first part, in one piece: the sum of the rows."""
+    top: Tensor
+    """[sets, hidden], its second part, likewise."""
+    parts: tuple[Tensor, Tensor]
+    """Views of both in it."""
     context: Tensor
     """[sets, hidden]."""
     common: Tensor
@@ -285,7 +293,7 @@ def _blocks(told: Told, layout: Layout, width: int) -> tuple[_Block, ...]:
     most_rows = max(one.rows.stop - one.rows.start for one in layout.blocks)
     most_sets = max(one.sets.stop - one.sets.start for one in layout.blocks)
     first, second, moved, further = torch.empty(4, most_rows, width).unbind()
-    context, common, of_context = torch.empty(3, most_sets, width).unbind()
+    mean, top, context, common, of_context = torch.empty(5, most_sets, width).unbind()
     of_pooled = torch.empty(most_sets, 2 * width)
     pooled = torch.cat((told.whole.new_empty(len(told.whole), 2 * width), told.whole), 1)
     sample = told.sample.t().contiguous()
@@ -300,8 +308,8 @@ def _blocks(told: Told, layout: Layout, width: int) -> tuple[_Block, ...]:
                 second=given.of_sets(second),
                 moved=given.of_sets(moved),
                 further=given.of_sets(further),
-                mean=pooled[given.sets, :width],
-                top=pooled[given.sets, width : 2 * width],
+                mean=mean[here],
+                top=top[here],
                 common=common[here],
                 of_mean=of_pooled[here, :width],
                 of_top=of_pooled[here, width:],
@@ -321,7 +329,9 @@ def _blocks(told: Told, layout: Layout, width: int) -> tuple[_Block, ...]:
             moved=moved[:many],
             further=further[:many],
             pooled=pooled[sets],
-            mean=pooled[sets, :width],
+            mean=mean[:count],
+            top=top[:count],
+            parts=(pooled[sets, :width], pooled[sets, width : 2 * width]),
             context=context[:count],
             common=common[:count],
             of_context=of_context[:count],
@@ -341,7 +351,9 @@ def _encode(block: _Block, encoder: _Encoder) -> None:
     for run in block.runs:
         torch.sum(run.second, 0, out=run.mean)
         torch.amax(run.second, 0, out=run.top)
-    block.mean.mul_(block.share)
+    mean, top = block.parts
+    torch.mul(block.mean, block.share, out=mean)
+    top.copy_(block.top)
     torch.addmm(whole.bias, block.pooled, whole.into, out=block.context).relu_()
 
 
