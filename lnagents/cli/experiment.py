@@ -114,9 +114,9 @@ def diagnose(
 ) -> None:
     """Measure what newcomers gain by learning against the trained teams, and cross-play of these.
 
-    The definition's key `diagnosis` says how. Needs the teams that `run` trained in the results'
-    folder. What was found is kept in `diagnosis` there, and is part of the next report. Ctrl-C
-    loses only what is under way.
+    The definition's key `diagnosis` says how. Trains the teams that are not in the results' folder.
+    What was found is kept in `diagnosis` there, and is part of the next report. Ctrl-C loses only
+    what is under way.
     """
     from lnagents.evaluate.experiment.definition import load_definition
     from lnagents.evaluate.experiment.diagnosis import FOLDER

@@ -164,21 +164,21 @@ class OneSeat:
 
 
 def teams_of(definition: Definition, diagnosis: Diagnosis, folder: Path) -> list[Team]:
-    """The trained teams that are to be looked into; those that are not trained are left out.
+    """The teams that are to be looked into; those that are not there are trained.
 
     Raises:
-        ExperimentError: there are none.
+        ExperimentError: the definition has no learners.
+        CheckpointError: a training was begun by other code.
     """
     teams = []
     for cell, trainings in definition.learned():
         if diagnosis.learners and cell.name not in diagnosis.learners:
             continue
         for one in trainings:
-            if school.is_finished(school.folder_of(folder, one)):
-                teams.append(Team(cell, one, school.read_team(folder, one)))
+            school.train(one, school.folder_of(folder, one))
+            teams.append(Team(cell, one, school.read_team(folder, one)))
     if not teams:
-        problem = "no team of the experiment has been trained here; `lnagents experiment run` does"
-        raise ExperimentError(str(folder), problem)
+        raise ExperimentError(definition.name, "learners: there are none to look into")
     return teams
 
 
@@ -226,7 +226,7 @@ def diagnose(
         progress: told how many of all seatings are done.
 
     Raises:
-        ExperimentError: nothing was trained, or results are damaged.
+        ExperimentError: there are no learners, or results are damaged.
         CheckpointError: a checkpoint is of other code.
     """
     import torch

@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from lnagents.cli.app import app
-from lnagents.evaluate.experiment import school
 from lnagents.evaluate.experiment.arena_task import ArenaTask, Table
 from lnagents.evaluate.experiment.definition import Definition
 from lnagents.evaluate.experiment.diagnosis import (
@@ -24,6 +23,7 @@ from lnagents.evaluate.experiment.diagnosis import (
 )
 from lnagents.evaluate.experiment.diagnosis_section import diagnosis_section, to_json
 from lnagents.evaluate.experiment.families import Split
+from lnagents.evaluate.experiment.lessons import Diagnosis
 from lnagents.evaluate.results import Results
 from lnagents.learn.policy import Policy
 from lnagents.learn.rollout import episode_seeds, live
@@ -72,9 +72,8 @@ def look(folder: Path, text: str = TEXT) -> int:
 def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With the diagnosis of three teams."""
     folder = tmp_path_factory.mktemp("diagnosis")
-    for one in definition().trainings():
-        school.train(one, school.folder_of(folder, one))
-    # Own agents for money, a newcomer, two teams among each other, and one alone with its reward.
+    # Teams that are not there are trained. Then own agents for money, a newcomer, two teams among
+    # each other, and one alone with its reward.
     assert look(folder) == 3 + 1 + 4 + 1
     return folder
 
@@ -111,8 +110,9 @@ def test_the_diagnosis_says_who_gains_and_who_is_among_strangers(folder: Path) -
 
 def test_without_a_diagnosis_there_is_nothing_to_say(tmp_path: Path) -> None:
     assert diagnosis_section(tmp_path) == []
-    with pytest.raises(ExperimentError, match="no team of the experiment has been trained"):
-        look(tmp_path)
+    alone = definition(TEXT[: TEXT.index("learners:")] + TEXT[TEXT.index("families:") :])
+    with pytest.raises(ExperimentError, match="learners: there are none to look into"):
+        diagnose(alone, Diagnosis(), tmp_path, progress=lambda done, count: None)
     with pytest.raises(ExperimentError, match=r"diagnosis\.newcomers: 'ippo' is none of them"):
         definition(TEXT.replace("newcomers: [mappo-money-features]", "newcomers: [ippo]"))
 
