@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from lnagents.cli.output import ClusterOption, JsonOption, console, error_console, print_json
+
+if TYPE_CHECKING:
+    from lnagents.evaluate.statistics import Estimate
 
 app = typer.Typer(no_args_is_help=True, help="Contests of agents on many networks.")
 
@@ -141,6 +145,54 @@ def diagnose(
         print_json({"made": made, **to_json(folder)})
         return
     console.print(f"{made:,} seatings made; they are in {folder / FOLDER}", highlight=False)
+
+
+def ceiling(
+    definition: DefinitionArgument,
+    networks: Annotated[
+        int, typer.Option(min=1, help="Training networks of each family to play on.")
+    ] = 6,
+    out: OutOption = None,
+    json_output: JsonOption = False,
+) -> None:
+    """Say how much there is to win: the best fees by balance for all, each family, each network.
+
+    Plays a grid of 48 rules on training networks, and what is chosen on other payments of the same
+    networks. Written to `ceiling.json` in the results' folder.
+    """
+    import json
+
+    from lnagents.evaluate.experiment.ceiling import find_ceiling
+    from lnagents.evaluate.experiment.definition import load_definition
+    from lnagents.evaluate.page import write_whole
+
+    chosen = load_definition(definition)
+    folder = out or _folder(chosen.name)
+    columns = (TextColumn("Networks"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=error_console) as progress:
+        task = progress.add_task("Networks", total=None)
+        found = find_ceiling(
+            chosen,
+            networks,
+            progress=lambda done, count: progress.update(task, completed=done, total=count),
+        )
+    data = {"experiment": chosen.name, "choices": [one.to_json() for one in found]}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "ceiling.json", json.dumps(data, indent=1) + "\n")
+    if json_output:
+        print_json(data)
+        return
+    table = Table("one rule for", "success counts", "score", "mean profit", "success, points")
+    for one in found:
+        weight = f"{one.success_weight:g}"
+        table.add_row(
+            one.of, weight, *(_with_interval(each) for each in (one.score, one.profit, one.success))
+        )
+    console.print(table)
+
+
+def _with_interval(value: Estimate) -> str:
+    return f"{value.value:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"
 
 
 @app.command()

@@ -12,20 +12,20 @@ import numpy as np
 from lnagents import __version__
 from lnagents.agent.trained import TrainedActor, load_team
 from lnagents.env.heuristics import Heuristic
-from lnagents.env.payments import EpisodePayments, WorkloadDemand
-from lnagents.env.twin_world import TwinTimes, TwinWorld
+from lnagents.env.payments import EpisodePayments
+from lnagents.env.twin_world import TwinWorld
 from lnagents.env.world import MAX_PARTS
 from lnagents.evaluate.experiment.contestants import LearnedContestant, Player, Same
 from lnagents.evaluate.experiment.definition import RunSpec
-from lnagents.evaluate.experiment.families import Arena, Family, Split, draw_arena, seed_of
+from lnagents.evaluate.experiment.families import Arena, Family, Split, seed_of
 from lnagents.evaluate.experiment.school import digest
 from lnagents.evaluate.experiment.seats import Seat, seats_of
+from lnagents.evaluate.experiment.trial import SETTINGS, TIMES, draw_stage
 from lnagents.evaluate.measures import fee_churn
 from lnagents.evaluate.results import RunResult, SeatResult
 from lnagents.model.units import Msat, NodeKey
 from lnagents.model.view import NodeDecision, NodeView
 from lnagents.twin.network import FEE_RATE, Int64Array
-from lnagents.twin.settings import TwinSettings
 from lnagents.twin.state import (
     FAILED_FORWARDS,
     FEES_EARNED,
@@ -35,9 +35,6 @@ from lnagents.twin.state import (
 )
 from lnagents.twin.success_bound import success_bound
 from lnagents.twin.traffic import SETTLED, Traffic
-
-TIMES = TwinTimes()
-SETTINGS = TwinSettings()
 
 CALM = "calm"
 """What results call a run without a disturbance."""
@@ -84,9 +81,8 @@ class _Stage:
 
 @lru_cache(maxsize=8)
 def _stage(family: Family, split: Split, index: int, rounds: int) -> _Stage:
-    arena = draw_arena(family, split, index)
-    seed = seed_of("payments", family.name, split.value, index)
-    episode = WorkloadDemand(arena.workload).draw(arena.network.names, rounds, TIMES.pay, seed)
+    stage = draw_stage(family, split, index, rounds)
+    arena, episode = stage.arena, stage.episode
     payments = [episode.of_round(number) for number in range(rounds)]
     whole = Traffic.of(
         at=np.concatenate(
@@ -99,7 +95,7 @@ def _stage(family: Family, split: Split, index: int, rounds: int) -> _Stage:
         max_parts=MAX_PARTS,
     )
     bound = success_bound(arena.network, whole, SETTINGS.commitment)
-    return _Stage(arena, seed, episode, bound.volume_msat)
+    return _Stage(arena, stage.seed, episode, bound.volume_msat)
 
 
 class _Contest:

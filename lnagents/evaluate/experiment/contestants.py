@@ -1,18 +1,28 @@
 """Who competes: what makes the agents of one side of a contest.
 
-A contestant makes an actor for each node: a heuristic by name, doing nothing, or a team that was
-trained (`Learners`). An actor is what `lnagents.env.heuristics.Heuristic` says: it
-takes a `NodeView` and gives a `NodeDecision`, in the twin as in a daemon. A further kind of
-contestant is a `StrictModel` here with `name` and `actor`, joined to `Contestant`.
+A contestant makes an actor for each node: a heuristic by name, doing nothing, levels that are
+linear in what is seen, or a team that was trained (`Learners`). An actor is what
+`lnagents.env.heuristics.Heuristic` says: it takes a `NodeView` and gives a `NodeDecision`, in the
+twin as in a daemon. A further kind of contestant is a `StrictModel` here with `name` and `actor`,
+joined to `Contestant`.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Discriminator, Tag, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
+from lnagents.env.fees import FeeBounds
 from lnagents.env.heuristics import HEURISTICS, Heuristic, make_heuristic
+from lnagents.env.heuristics.linear import LinearLevels, LinearRule
 from lnagents.evaluate.experiment.lessons import Training
 from lnagents.model.files import StrictModel
 from lnagents.model.view import NodeDecision, NodeView
@@ -67,6 +77,28 @@ class HeuristicContestant(StrictModel):
         return make_heuristic(self.heuristic, seed)
 
 
+class LinearContestant(StrictModel):
+    """Levels that are linear in what agents see: rules that a definition can write down."""
+
+    kind: Literal["linear"] = "linear"
+    name: str
+    """What it is called in results."""
+    weights: dict[str, dict[str, float]]
+    """See `lnagents.env.heuristics.linear`."""
+    min_change: Annotated[float, Field(ge=0.0, lt=1.0)] = FeeBounds().min_change
+    """See `FeeBounds`: what is announced costs, so small changes may not be worth it."""
+
+    @field_validator("weights")
+    @classmethod
+    def _known(cls, weights: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        LinearLevels.of(weights)
+        return weights
+
+    def actor(self, seed: int) -> Heuristic:
+        """For one node and episode."""
+        return LinearRule(self.weights, FeeBounds(min_change=self.min_change))
+
+
 class LearnedContestant(StrictModel):
     """A team that was trained, and learns no more."""
 
@@ -104,11 +136,13 @@ def _kind(given: Any) -> Any:
     return given.kind
 
 
-Player: TypeAlias = AsFound | HeuristicContestant | LearnedContestant
+Player: TypeAlias = AsFound | HeuristicContestant | LinearContestant | LearnedContestant
 """Who can have seats."""
 
 Contestant: TypeAlias = Annotated[
-    Annotated[AsFound, Tag("as-found")] | Annotated[HeuristicContestant, Tag("heuristic")],
+    Annotated[AsFound, Tag("as-found")]
+    | Annotated[HeuristicContestant, Tag("heuristic")]
+    | Annotated[LinearContestant, Tag("linear")],
     Discriminator(_kind),
     BeforeValidator(_by_name),
 ]
