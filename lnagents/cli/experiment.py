@@ -147,6 +147,7 @@ def diagnose(
     console.print(f"{made:,} seatings made; they are in {folder / FOLDER}", highlight=False)
 
 
+@app.command()
 def ceiling(
     definition: DefinitionArgument,
     networks: Annotated[
@@ -182,12 +183,11 @@ def ceiling(
     if json_output:
         print_json(data)
         return
-    table = Table("one rule for", "success counts", "score", "mean profit", "success, points")
+    figures = ("score", "profit", "success", "more_score", "more_profit", "more_success")
+    table = Table("one rule for", "success counts", *(name.replace("_", " ") for name in figures))
     for one in found:
-        weight = f"{one.success_weight:g}"
-        table.add_row(
-            one.of, weight, *(_with_interval(each) for each in (one.score, one.profit, one.success))
-        )
+        estimates = (_with_interval(getattr(one, name)) for name in figures)
+        table.add_row(one.of, f"{one.success_weight:g}", *estimates)
     console.print(table)
 
 

@@ -20,7 +20,14 @@ import numpy as np
 from lnagents.env.fees import FeeBounds
 from lnagents.env.heuristics.linear import LinearLevels, balance_rule
 from lnagents.evaluate.experiment.trial import Outcome, try_out
-from lnagents.evaluate.statistics import Estimate, Floats, estimate, interquartile_mean, mean
+from lnagents.evaluate.statistics import (
+    Estimate,
+    Floats,
+    estimate,
+    interquartile_mean,
+    mean,
+    paired_difference,
+)
 
 if TYPE_CHECKING:
     from lnagents.evaluate.experiment.definition import Definition
@@ -59,6 +66,12 @@ class Choice:
     """Mean of the profit scores."""
     success: Estimate
     """Points more than with fees as found."""
+    more_score: Estimate
+    """By how much the score is higher than with `REFERENCE` everywhere, network by network."""
+    more_profit: Estimate
+    """The same of the mean."""
+    more_success: Estimate
+    """The same of success, points."""
     rules: Mapping[str, Sequence[Rule]]
     """By family, the rule of each network."""
 
@@ -99,7 +112,7 @@ def find_ceiling(
     }
     for name, group_of in groups.items():
         for weight in SUCCESS_WEIGHTS:
-            rules = {}
+            rules: dict[_Place, Rule] = {}
             for _, group in itertools.groupby(places, group_of):
                 same = list(group)
                 best = max(_RULES, key=partial(_worth, known, same, weight))
@@ -129,22 +142,31 @@ class _Table:
     def choice(self, of: str, weight: float, rules: Mapping[_Place, Rule]) -> Choice:
         """How these rules do on payments that they were not chosen for."""
         families = self._definition.families
-        shape = (self._networks, len(families))
-        score: Floats = np.zeros(shape)
-        success: Floats = np.zeros(shape)
-        for place, rule in rules.items():
-            score[place], success[place] = self.at(place, rule, 1)
+        score, success = self._brought(rules)
+        known, known_success = self._brought(dict.fromkeys(rules, REFERENCE))
         return Choice(
             of=of,
             success_weight=weight,
             score=estimate(interquartile_mean, score, seed=SEED),
             profit=estimate(mean, score, seed=SEED),
             success=estimate(mean, success, seed=SEED),
+            more_score=paired_difference(interquartile_mean, score, known, seed=SEED),
+            more_profit=paired_difference(mean, score, known, seed=SEED),
+            more_success=paired_difference(mean, success, known_success, seed=SEED),
             rules={
                 family.name: [rules[index, column] for index in range(self._networks)]
                 for column, family in enumerate(families)
             },
         )
+
+    def _brought(self, rules: Mapping[_Place, Rule]) -> tuple[Floats, Floats]:
+        """[networks, families] each, scores and success of these rules on the other payments."""
+        shape = (self._networks, len(self._definition.families))
+        score: Floats = np.zeros(shape)
+        success: Floats = np.zeros(shape)
+        for place, rule in rules.items():
+            score[place], success[place] = self.at(place, rule, 1)
+        return score, success
 
     def at(self, place: _Place, rule: Rule, draw: int) -> tuple[float, float]:
         """Profit score, and points of success more than with fees as found."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from lnagents.cli import experiment
 from lnagents.env.fees import FeeBounds
 from lnagents.env.heuristics.linear import LinearLevels, balance_rule
+from lnagents.evaluate.experiment import ceiling
 from lnagents.evaluate.experiment.ceiling import REFERENCE, find_ceiling
 from lnagents.evaluate.experiment.contest import play
 from lnagents.evaluate.experiment.contestants import AsFound, LinearContestant
@@ -68,8 +74,6 @@ def test_a_contestant_has_weights_of_what_exists() -> None:
 def test_who_knows_the_network_does_at_least_as_well_on_what_is_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from lnagents.evaluate.experiment import ceiling
-
     monkeypatch.setattr(ceiling, "_RULES", ((60, 1), (200, 100), (1_000, 10)))
     monkeypatch.setattr(ceiling, "SUCCESS_WEIGHTS", (0.0, 50.0))
     done: list[int] = []
@@ -85,3 +89,17 @@ def test_who_knows_the_network_does_at_least_as_well_on_what_is_known(
     assert careful.rules == {"paths": [(60, 1)] * 3}
     assert careful.success.value >= for_all.success.value
     assert for_all.profit.value > careful.profit.value
+    assert choices[0].more_profit == choices[0].more_success == (0.0, 0.0, 0.0)
+    assert careful.more_profit.value < 0.0 < careful.more_success.value
+
+
+def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceiling, "_RULES", ((60, 1), (200, 100)))
+    monkeypatch.setattr(ceiling, "SUCCESS_WEIGHTS", (0.4,))
+    (tmp_path / "small.yaml").write_text(TEXT)
+    given = ["ceiling", str(tmp_path / "small.yaml"), "--networks", "2", "--json"]
+    result = CliRunner().invoke(experiment.app, [*given, "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    kept = json.loads((tmp_path / "ceiling.json").read_text())
+    assert json.loads(result.stdout) == kept
+    assert [one["of"] for one in kept["choices"]] == ["reference", "all", "family", "network"]
