@@ -84,17 +84,15 @@ class Watch:
         """In the task."""
         self._clock = {"task": 0.0, "twin": 0.0, "encode": 0.0}
 
-    def on(self, place: str, work: Callable[[], Result]) -> Result:
-        """Do `work` and count it."""
-        began = time.perf_counter()
-        result = work()
+    def count(self, place: str, began: float) -> None:
+        """Count what began at a time of the clock and is done now."""
         self._clock[place] += time.perf_counter() - began
-        return result
 
     def on_task(self, work: Callable[[], Result]) -> Result:
         """Do `work`, all of it by the processor's time."""
-        began = time.process_time()
-        result = self.on("task", work)
+        began, clock = time.process_time(), time.perf_counter()
+        result = work()
+        self.count("task", clock)
         self.processor += time.process_time() - began
         return result
 
@@ -107,16 +105,24 @@ class _Rounds(TwinRounds):
     watch: Watch
 
     def reset(self, seed: int) -> None:
-        self.watch.on("twin", lambda: super(_Rounds, self).reset(seed))
+        began = time.perf_counter()
+        super().reset(seed)
+        self.watch.count("twin", began)
 
     def observe(self, into: RoundArrays) -> None:
-        self.watch.on("encode", lambda: super(_Rounds, self).observe(into))
+        began = time.perf_counter()
+        super().observe(into)
+        self.watch.count("encode", began)
 
     def act(self, actions: ActionArrays) -> None:
-        self.watch.on("twin", lambda: super(_Rounds, self).act(actions))
+        began = time.perf_counter()
+        super().act(actions)
+        self.watch.count("twin", began)
 
     def run(self, payments: RoundPayments) -> None:
-        self.watch.on("twin", lambda: super(_Rounds, self).run(payments))
+        began = time.perf_counter()
+        super().run(payments)
+        self.watch.count("twin", began)
 
 
 class _World(TwinWorld):

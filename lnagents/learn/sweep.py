@@ -216,16 +216,20 @@ class _Encoder(NamedTuple):
     first: _Layer
     second: _Layer
     whole: _Layer
-    pooled: Tensor
-    """[hidden, 2 * hidden], the part of the last one's weights that is for what rows come to."""
+    means: Tensor
+    """[hidden, hidden], the part of the last one's weights that is for the rows' mean."""
+    tops: Tensor
+    """[hidden, hidden], that for their maximum."""
 
     @classmethod
     def of(cls, encoder: SetEncoder) -> _Encoder:
         rows = cast(nn.Sequential, encoder.rows)
         first, second, whole = map(_Layer.of, (rows[0], rows[2], encoder.whole[0]))
-        return cls(first, second, whole, whole.weight[:, : 2 * len(second.bias)])
+        width = len(second.bias)
+        weight = whole.weight
+        return cls(first, second, whole, weight[:, :width], weight[:, width : 2 * width])
 
-    def layers(self) -> tuple[_Layer, ...]:
+    def layers(self) -> tuple[_Layer, _Layer, _Layer]:
         return self.first, self.second, self.whole
 
 
@@ -282,10 +286,10 @@ class _Block(NamedTuple):
     """[sets, hidden], the context's part in the actor's head; then its gradient."""
     of_context: Tensor
     """[sets, hidden]."""
-    of_pooled: Tensor
-    """[sets, 2 * hidden]."""
     of_mean: Tensor
-    """[sets, hidden], a view into it."""
+    """[sets, hidden]."""
+    of_top: Tensor
+    """[sets, hidden]."""
     runs: tuple[_Run, ...]
 
 
@@ -293,8 +297,8 @@ def _blocks(told: Told, layout: Layout, width: int) -> tuple[_Block, ...]:
     most_rows = max(one.rows.stop - one.rows.start for one in layout.blocks)
     most_sets = max(one.sets.stop - one.sets.start for one in layout.blocks)
     first, second, moved, further = torch.empty(4, most_rows, width).unbind()
-    mean, top, context, common, of_context = torch.empty(5, most_sets, width).unbind()
-    of_pooled = torch.empty(most_sets, 2 * width)
+    mean, top, context, common = torch.empty(4, most_sets, width).unbind()
+    of_mean, of_top, of_context = torch.empty(3, most_sets, width).unbind()
     pooled = torch.cat((told.whole.new_empty(len(told.whole), 2 * width), told.whole), 1)
     sample = told.sample.t().contiguous()
 
@@ -311,8 +315,8 @@ def _blocks(told: Told, layout: Layout, width: int) -> tuple[_Block, ...]:
                 mean=mean[here],
                 top=top[here],
                 common=common[here],
-                of_mean=of_pooled[here, :width],
-                of_top=of_pooled[here, width:],
+                of_mean=of_mean[here],
+                of_top=of_top[here],
             )
 
         return _Block(
@@ -335,8 +339,8 @@ def _blocks(told: Told, layout: Layout, width: int) -> tuple[_Block, ...]:
             context=context[:count],
             common=common[:count],
             of_context=of_context[:count],
-            of_pooled=of_pooled[:count],
-            of_mean=of_pooled[:count, :width],
+            of_mean=of_mean[:count],
+            of_top=of_top[:count],
             runs=tuple(map(run, block.runs)),
         )
 
@@ -345,7 +349,7 @@ def _blocks(told: Told, layout: Layout, width: int) -> tuple[_Block, ...]:
 
 def _encode(block: _Block, encoder: _Encoder) -> None:
     """From rows to `second`, `pooled` and `context`."""
-    first, second, whole, _ = encoder
+    first, second, whole = encoder.layers()
     torch.addmm(first.bias, block.values, first.into, out=block.first).relu_()
     torch.addmm(second.bias, block.first, second.into, out=block.second).relu_()
     for run in block.runs:
@@ -362,8 +366,8 @@ def _back_to_rows(block: _Block, encoder: _Encoder) -> None:
     of_context = block.of_context
     pass_on(of_context, block.context, 0.0, of_context)
     encoder.whole.learn(block.pooled, of_context)
-    torch.mm(of_context, encoder.pooled, out=block.of_pooled)
-    block.of_mean.mul_(block.share)
+    torch.mm(of_context, encoder.means, out=block.of_mean).mul_(block.share)
+    torch.mm(of_context, encoder.tops, out=block.of_top)
     for run in block.runs:
         torch.sub(run.second, run.top, out=run.moved)
         pass_on(run.of_top.expand_as(run.moved), run.moved, NEAREST, run.moved)
