@@ -63,6 +63,7 @@ class TwinDeciders:
         self._actors: dict[str, Actor] = {}
         self._updates = dict.fromkeys(stage.routers, 0)
         self._begun = False
+        self._stage, self._number = stage, 0
         try:
             for place, name in enumerate(stage.routers):
                 section = actor_section(condition, team, stage, place)
@@ -74,6 +75,10 @@ class TwinDeciders:
 
     def decide(self) -> Mapping[str, Books]:
         """See `Deciders.decide`."""
+        if self._stage.rival is not None and self._number in (0, self._stage.changes_at):
+            # On real nodes, too, everyone has heard of what the rival did before agents decide.
+            self._world.twin.advance(DECIDING_SECONDS)
+        self._number += 1
         keys = self._world.agents
         told = self._world.observe()
         views = {keys[name]: self._ordered(name, told[keys[name]]) for name in self._actors}

@@ -18,7 +18,7 @@ from lnagents.evaluate.live.play import play
 from lnagents.evaluate.live.results import FILE, LiveResult, LiveResults, WorldName
 from lnagents.evaluate.live.runner import run_live, team_digest
 from lnagents.evaluate.live.scores import by_round, fees, gap_row, income, profit, score, success
-from lnagents.evaluate.live.stage import make_stage
+from lnagents.evaluate.live.stage import make_stage, rivals_decision
 from lnagents.evaluate.live.twins import TwinDeciders, make_twin, quiet
 from lnagents.model.errors import CheckpointError, ExperimentError
 from tests.unit.evaluate.live.teams import write_team
@@ -235,6 +235,24 @@ def test_who_explores_draws_the_same_lots_for_the_same_channels(team: Path) -> N
     assert played("proportional", ["n2", "n3"]).payments == (
         played("proportional", ["n3", "n2"]).payments
     )
+
+
+def test_routers_hear_of_the_rival_before_they_decide(team: Path) -> None:
+    chosen = plan().with_scenario(Scenario.COMPETITOR)
+    stage = make_stage(chosen, 0)
+    twin = make_twin(stage, chosen.round_seconds)
+    twin.apply(rivals_decision(stage, twin, 0))
+    rival = twin.agents["n2"]
+
+    def seen() -> set[int]:
+        graph = twin.observe()[twin.agents["n0"]].graph
+        policies = [edge.policy for edge in graph.edges() if edge.source == rival]
+        return {policy.fee_rate_ppm for policy in policies if policy is not None}
+
+    assert seen() != {5_000}
+    with closing(TwinDeciders(twin, stage, "frozen", team)) as actors:
+        actors.decide()
+    assert seen() == {5_000}
 
 
 def test_the_twin_of_a_run_has_its_clock(team: Path) -> None:
