@@ -6,8 +6,8 @@ and over a hundred megabytes, in every daemon of a network, for nothing that is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,10 @@ class Adam:
         self._parameters = list(parameters)
         self.learning_rate = learning_rate
         """May be changed between steps."""
-        self._means = [torch.zeros_like(one) for one in self._parameters]
-        self._squares = [torch.zeros_like(one) for one in self._parameters]
+        # All numbers side by side, so that a step is a few operations; the lists are views of them.
+        self._mean, self._means = _side_by_side(self._parameters)
+        self._square, self._squares = _side_by_side(self._parameters)
+        self._move, self._moves = _side_by_side(self._parameters)
         self._steps = 0
 
     def clear(self) -> None:
@@ -40,23 +42,39 @@ class Adam:
         mean_start = 1.0 - MEAN_DECAY**self._steps
         square_start = 1.0 - SQUARE_DECAY**self._steps
         pace = self.learning_rate / mean_start
-        places = [place for place, one in enumerate(self._parameters) if one.grad is not None]
-        # All parameters in one call each: most of them are small.
-        gradients = [cast(Tensor, self._parameters[place].grad) for place in places]
-        means = [self._means[place] for place in places]
-        squares = [self._squares[place] for place in places]
-        torch._foreach_lerp_(means, gradients, 1.0 - MEAN_DECAY)
-        torch._foreach_mul_(squares, SQUARE_DECAY)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - SQUARE_DECAY)
-        scales = torch._foreach_div(squares, square_start)
-        torch._foreach_sqrt_(scales)
-        torch._foreach_add_(scales, EPSILON)
-        moved: list[Tensor] = [self._parameters[place] for place in places]
-        torch._foreach_addcdiv_(moved, means, scales, -pace)
+        gradients = [one.grad for one in self._parameters]
+        known = [one for one in gradients if one is not None]
+        if len(known) == len(gradients):
+            gradient = torch.cat([one.flatten() for one in known])
+            self._follow(gradient, self._mean, self._square, self._move, pace, square_start)
+            moved: list[Tensor] = [*self._parameters]
+            torch._foreach_add_(moved, self._moves)
+            return
+        for place, given in enumerate(gradients):
+            if given is not None:
+                mean, square = self._means[place], self._squares[place]
+                self._follow(given, mean, square, self._moves[place], pace, square_start)
+                self._parameters[place].add_(self._moves[place])
+
+    @staticmethod
+    def _follow(
+        gradient: Tensor,
+        mean: Tensor,
+        square: Tensor,
+        move: Tensor,
+        pace: float,
+        square_start: float,
+    ) -> None:
+        """Take `gradient` into `mean` and `square`, and what comes of it into `move`."""
+        mean.lerp_(gradient, 1.0 - MEAN_DECAY)
+        square.mul_(SQUARE_DECAY).addcmul_(gradient, gradient, value=1.0 - SQUARE_DECAY)
+        scale = torch.div(square, square_start).sqrt_().add_(EPSILON)
+        torch.div(mean, scale, out=move).mul_(-pace)
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint; the learning rate is not part of it."""
-        return {"means": self._means, "squares": self._squares, "steps": self._steps}
+        means, squares = ([one.clone() for one in of] for of in (self._means, self._squares))
+        return {"means": means, "squares": squares, "steps": self._steps}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state`.
@@ -64,9 +82,18 @@ class Adam:
         Raises:
             ValueError: it belongs to other parameters.
         """
-        means = [one.clone() for one in state["means"]]
-        squares = [one.clone() for one in state["squares"]]
         shapes = [one.shape for one in self._parameters]
+        means, squares = list(state["means"]), list(state["squares"])
         if not shapes == [one.shape for one in means] == [one.shape for one in squares]:
             raise ValueError("the optimiser's state belongs to other parameters")
-        self._means, self._squares, self._steps = means, squares, int(state["steps"])
+        torch._foreach_copy_(self._means, means)
+        torch._foreach_copy_(self._squares, squares)
+        self._steps = int(state["steps"])
+
+
+def _side_by_side(parameters: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Zeros for all numbers, and views of them in the shapes of `parameters`."""
+    sizes = [one.numel() for one in parameters]
+    flat = torch.zeros(sum(sizes))
+    shaped = zip(flat.split_with_sizes(sizes), parameters, strict=True)
+    return flat, [part.view(one.shape) for part, one in shaped]

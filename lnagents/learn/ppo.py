@@ -155,6 +155,8 @@ def clip(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
     gradients = [one.grad for one in parameters if one.grad is not None]
     if not gradients:
         return torch.zeros(())
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))
+    norm: Tensor = torch.linalg.vector_norm(torch.cat([one.flatten() for one in gradients]))
+    scale = most / (float(norm) + 1e-6)
+    if not scale >= 1.0:  # what is not a number spreads
+        torch._foreach_mul_(gradients, scale)
     return norm
