@@ -189,6 +189,12 @@ class Case:
         record = await DelegationLedger(self.store.database).find((INCOMING, number))
         return None if record is None else record.state
 
+    async def ended(self) -> bool:
+        """Whether it is written down how the first one ended, and counted, which comes after."""
+        unfinished = await self.state() in (DelegationState.ACCEPTED, DelegationState.SETTLING)
+        totals = await DelegationLedger(self.store.database).totals()
+        return not unfinished and self.desk.totals == totals
+
     async def at_stake(self) -> int:
         return (await self.store.payments.spending(time.time(), Purpose.FORWARD)).hour_msat
 
@@ -223,7 +229,7 @@ def final(number: int = 0, *, settled: bool = True) -> HtlcEvent:
 async def ended(case: Case) -> None:
     task = asyncio.ensure_future(case.desk.run())
     async with asyncio.timeout(10.0):
-        while await case.state() in (DelegationState.ACCEPTED, DelegationState.SETTLING):  # noqa: ASYNC110 - a task does it
+        while not await case.ended():  # noqa: ASYNC110 - a task does it
             await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
