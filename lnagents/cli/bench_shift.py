@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lnagents.cli.output import JsonOption, console, error_console, interruptible, print_json
+from lnagents.cli.output import JsonOption, console, counting, interruptible, print_json
 
 COLUMNS = (
     ("episode_return", "return"),
@@ -40,14 +39,8 @@ def shift(
 
     ablation = load_ablation(study)
     torch.set_num_threads(ablation.threads)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     made: dict[str, int] = {}
-    with interruptible() as stopped, Progress(*columns, console=error_console) as bar:
+    with interruptible() as stopped, counting() as bar:
         shown = bar.add_task("iterations", total=ablation.iterations())
 
         def progress(name: str, iterations: int) -> None:

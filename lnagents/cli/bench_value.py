@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lnagents.cli.output import JsonOption, console, error_console, interruptible, print_json, run
+from lnagents.cli.output import (
+    JsonOption,
+    console,
+    counting,
+    error_console,
+    interruptible,
+    print_json,
+    run,
+)
 
 if TYPE_CHECKING:
     from lnagents.evaluate.market.findings import Findings
@@ -53,13 +60,7 @@ def value(
     results = Results(folder, MarketResult)
     if not show:
         study = quick_study(seeds) if quick else whole_study(seeds)
-        columns = (
-            TextColumn("runs"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-        )
-        with interruptible() as stopped, Progress(*columns, console=error_console) as bar:
+        with interruptible() as stopped, counting() as bar:
             shown = bar.add_task("runs")
             run_study(
                 study,

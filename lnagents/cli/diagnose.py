@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lnagents.cli.output import JsonOption, console, error_console, interruptible, print_json
+from lnagents.cli.output import JsonOption, console, counting, interruptible, print_json
 
 if TYPE_CHECKING:
     from lnagents.evaluate.diagnose_run import Effort, FrozenRun
@@ -68,14 +67,8 @@ def diagnose(
 def _best_response(run: FrozenRun, effort: Effort) -> Gap | None:
     from lnagents.evaluate.diagnose_run import best_response
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     total = effort.seats * effort.iterations
-    with interruptible() as stopped, Progress(*columns, console=error_console) as bar:
+    with interruptible() as stopped, counting() as bar:
         shown = bar.add_task(f"newcomers against {run.name}", total=total)
 
         def progress(place: int, report: TrainReport) -> None:

@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lnagents.cli.output import ClusterOption, JsonOption, console, error_console, print_json
+from lnagents.cli.output import (
+    ClusterOption,
+    JsonOption,
+    console,
+    counting,
+    error_console,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from lnagents.evaluate.statistics import Estimate
@@ -47,15 +53,9 @@ def run_all(
 
     chosen = load_definition(definition)
     results = Results(out or _folder(chosen.name))
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
     executor = make_executor(cluster, processes, read_extensions(chosen.extensions))
     try:
-        with Progress(*columns, console=error_console) as progress:
+        with counting() as progress:
             lessons = progress.add_task("Training", total=None, visible=bool(chosen.trainings()))
             task = progress.add_task("Runs", total=None)
             made = run_experiment(
@@ -93,8 +93,7 @@ def tune(
     if chosen.tuning is None:
         raise ExperimentError(definition, "tuning: the definition says nothing about it")
     folder = out or _folder(chosen.name)
-    columns = (TextColumn("Trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=error_console) as progress:
+    with counting() as progress:
         task = progress.add_task("Trials", total=chosen.tuning.trials)
         found = search(
             chosen,
@@ -132,8 +131,7 @@ def diagnose(
     if chosen.diagnosis is None:
         raise ExperimentError(definition, "diagnosis: the definition says nothing about it")
     folder = out or _folder(chosen.name)
-    columns = (TextColumn("Seatings"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=error_console) as progress:
+    with counting() as progress:
         task = progress.add_task("Seatings", total=None)
         made = look_into(
             chosen,
@@ -169,8 +167,7 @@ def ceiling(
 
     chosen = load_definition(definition)
     folder = out or _folder(chosen.name)
-    columns = (TextColumn("Networks"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=error_console) as progress:
+    with counting() as progress:
         task = progress.add_task("Networks", total=None)
         found = find_ceiling(
             chosen,

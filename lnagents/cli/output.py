@@ -9,12 +9,15 @@ import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
 from lnagents.model.errors import LnagentsError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Result = TypeVar("Result")
 
@@ -41,6 +44,20 @@ ClusterOption = Annotated[
         help="Work on the machines of this Ray cluster; `local` begins one on this machine.",
     ),
 ]
+
+
+def counting() -> Progress:
+    """Progress of long work by counts, with the time that is left."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=error_console)
 
 
 def print_json(document: Any) -> None:
