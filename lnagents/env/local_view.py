@@ -20,8 +20,10 @@ def competing_ppm(channels: Iterable[Channel], peer: NodeKey, own: NodeKey) -> P
     """
     rates = []
     for channel in channels:
-        source = channel.node2 if channel.node1 == peer else channel.node1
-        policy = channel.edge_from(source).policy
+        # As `Channel.edge_from`, without an object for each of very many edges.
+        into_second = channel.node2 == peer
+        source = channel.node1 if into_second else channel.node2
+        policy = channel.policy1 if into_second else channel.policy2
         if source != own and policy is not None and not policy.disabled:
             rates.append(policy.fee_rate_ppm)
     return round(statistics.median(rates)) if rates else -1

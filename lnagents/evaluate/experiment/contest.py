@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from lnagents.env.heuristics import Heuristic
 from lnagents.env.payments import EpisodePayments
 from lnagents.env.twin_world import TwinWorld
 from lnagents.env.world import MAX_PARTS
-from lnagents.evaluate.experiment.contestants import LearnedContestant, Player, Same
+from lnagents.evaluate.experiment.contestants import LearnedContestant, Passive, Player, Same
 from lnagents.evaluate.experiment.definition import RunSpec
 from lnagents.evaluate.experiment.families import Arena, Family, Split, seed_of
 from lnagents.evaluate.experiment.school import digest
@@ -35,6 +36,9 @@ from lnagents.twin.state import (
 )
 from lnagents.twin.success_bound import success_bound
 from lnagents.twin.traffic import SETTLED, Traffic
+
+if TYPE_CHECKING:
+    from lnagents.learn.policy import Policy
 
 CALM = "calm"
 """What results call a run without a disturbance."""
@@ -98,12 +102,18 @@ def _stage(family: Family, split: Split, index: int, rounds: int) -> _Stage:
     return _Stage(arena, stage.seed, episode, bound.volume_msat)
 
 
+@lru_cache(maxsize=256)
+def _policy(team: bytes) -> Policy:
+    """Of a checkpoint; a team plays many runs, and what they do leaves no trace in it."""
+    return load_team(team)
+
+
 class _Contest:
     """The books of one run."""
 
     def __init__(self, spec: RunSpec, stage: _Stage, team: bytes | None) -> None:
         self._spec = spec
-        self._team = None if team is None else load_team(team)
+        self._team = None if team is None else _policy(team)
         self._digest = "" if team is None else digest(team)
         self._stage = stage
         arena = stage.arena
@@ -117,6 +127,8 @@ class _Contest:
             self._world.agents[node]: self._actor(player, seed_of(stage.seed, place))
             for place, (node, player) in enumerate(self._players.items())
         }
+        # Views cost more than most decisions; who decides nothing needs none.
+        self._awake = {key for key, one in self._actors.items() if not isinstance(one, Passive)}
         edges = 2 * arena.network.channels
         self._flows = np.zeros((edges, FLOW_COLUMNS), np.int64)
         self._updates = np.zeros(edges, np.int64)
@@ -149,8 +161,8 @@ class _Contest:
         deviator = world.agents[self._contesting[0]] if spec.deviation != 1.0 else None
         mine = {world.agents[name] for name in self._contesting}
         decisions = {}
-        for key, actor in self._actors.items():
-            decision = actor.act(views[key])
+        for key, view in views.items():
+            decision = self._actors[key].act(view)
             if suspended and key not in mine:
                 continue
             decisions[key] = multiplied(decision, spec.deviation) if key == deviator else decision
@@ -159,7 +171,7 @@ class _Contest:
     def _play(self) -> None:
         world, spec = self._world, self._spec
         for number in range(spec.rounds):
-            views = world.observe()
+            views = world.views_of(self._awake)
             before = world.twin.policies()
             self._decide(number, views)
             after = world.twin.policies()
