@@ -33,10 +33,10 @@ from lnagents.env.features import (
 )
 from lnagents.env.fees import BASE_OFFSET_MSAT, RATE_OFFSET_PPM, FeeBounds, moved_fee
 from lnagents.env.reward import network_share
+from lnagents.model.kernel import kernel
 from lnagents.model.units import MSAT_PER_SAT
 from lnagents.twin.commitment import Liquidity, reported_balance
 from lnagents.twin.gossip import Gossip, seen_row
-from lnagents.twin.kernel import kernel
 from lnagents.twin.network import (
     BASE_FEE,
     DISABLED,

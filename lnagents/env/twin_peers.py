@@ -15,9 +15,9 @@ from lnagents.env.peers import (
     PeerFacts,
     peer_features,
 )
+from lnagents.model.kernel import kernel
 from lnagents.twin.commitment import Liquidity, reported_balance
 from lnagents.twin.gossip import Gossip, seen_row
-from lnagents.twin.kernel import kernel
 from lnagents.twin.network import DISABLED, FEE_RATE, Int64Array
 
 if TYPE_CHECKING:

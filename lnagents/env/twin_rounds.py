@@ -13,7 +13,7 @@ from lnagents.env.features import FloatArray
 from lnagents.env.fees import FeeBounds
 from lnagents.env.kernels import bound_numbers, decode_fees, encode_agents, scatter_rows
 from lnagents.env.payments import RoundPayments
-from lnagents.twin.kernel import direct
+from lnagents.model.kernel import direct
 from lnagents.twin.network import POLICY_COLUMNS
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from lnagents.env.features import base_fee_scale, rate_scale, share
 from lnagents.env.truth import TRUTH_COLUMNS
 from lnagents.env.twin_world import TwinWorld  # its kernels let these functions be compiled
+from lnagents.model.kernel import kernel
 from lnagents.model.units import MSAT_PER_SAT
-from lnagents.twin.kernel import kernel
 from lnagents.twin.network import BASE_FEE, FEE_RATE, INBOUND_FEE_RATE
 
 MSAT_PER_MILLION_SAT = 1_000_000 * MSAT_PER_SAT

@@ -2,5 +2,5 @@
 
 Read `units`, then `graph`, `payment` and `view`; `topology` and `workload` are the files that users
 write, `generate` draws topologies, `files` turns text into objects, `errors` is the one exception
-tree.
+tree. `kernel` compiles functions, for the layers that calculate; nothing here needs it.
 """

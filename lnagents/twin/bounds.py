@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from lnagents.twin.kernel import inlined
+from lnagents.model.kernel import inlined
 from lnagents.twin.labels import Query
 from lnagents.twin.memory import NOBODY, Memory
 from lnagents.twin.network import Int64Array

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lnagents.model.kernel import kernel
 from lnagents.model.units import MSAT_PER_SAT
-from lnagents.twin.kernel import kernel
 from lnagents.twin.network import Int32Array, Int64Array, Network
 from lnagents.twin.settings import CommitmentSettings
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from lnagents.model.kernel import kernel
 from lnagents.model.payment import FailureCode
 from lnagents.twin.directions import BY_HOP, BY_LND
 from lnagents.twin.events import next_time, pop, push, room_for_events
 from lnagents.twin.forwarding import ACCEPTED, ForwardRequest
 from lnagents.twin.gossip import can_learn
 from lnagents.twin.htlcs import OWN, arrive, fail_hop, go_on, set_out, settle_hop
-from lnagents.twin.kernel import kernel
 from lnagents.twin.memory import has_room
 from lnagents.twin.mission import GO_ON
 from lnagents.twin.network import Int32Array

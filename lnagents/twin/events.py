@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnagents.twin.kernel import kernel
+from lnagents.model.kernel import kernel
 from lnagents.twin.network import FloatArray, Int64Array
 
 _COUNT = 0

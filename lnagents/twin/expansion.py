@@ -6,11 +6,11 @@ not merged into its caller takes longer than what there is to do for an edge.
 
 from __future__ import annotations
 
+from lnagents.model.kernel import inlined
 from lnagents.twin.bounds import BACKWARD, DIRECTED, FORWARD, Bounds
 from lnagents.twin.commitment import Liquidity
 from lnagents.twin.forwarding import outbound_fee
 from lnagents.twin.gossip import Gossip, is_settled
-from lnagents.twin.kernel import inlined
 from lnagents.twin.labels import (
     NO_EDGE,
     Query,

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lnagents.model.graph import MAX_INBOUND_RATE_PPM
+from lnagents.model.kernel import kernel
 from lnagents.model.payment import FailureCode
 from lnagents.twin.commitment import (
     Liquidity,
@@ -21,7 +22,6 @@ from lnagents.twin.commitment import (
     dust_exceeded,
     overexposed,
 )
-from lnagents.twin.kernel import kernel
 from lnagents.twin.network import (
     BASE_FEE,
     FEE_RATE,

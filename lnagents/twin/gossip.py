@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lnagents.twin.kernel import kernel
+from lnagents.model.kernel import kernel
 from lnagents.twin.network import POLICY_COLUMNS, FloatArray, Int32Array, Int64Array, Network
 from lnagents.twin.settings import GossipSettings
 

@@ -5,6 +5,7 @@ Nothing here knows about time or about payments in several parts.
 
 from __future__ import annotations
 
+from lnagents.model.kernel import kernel
 from lnagents.model.payment import FailureCode
 from lnagents.twin.commitment import (
     COUNT,
@@ -23,7 +24,6 @@ from lnagents.twin.forwarding import (
     check_receive,
     check_send,
 )
-from lnagents.twin.kernel import kernel
 from lnagents.twin.network import Int64Array
 from lnagents.twin.state import (
     FAILED_FORWARDS,

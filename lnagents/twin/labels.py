@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from lnagents.model.kernel import inlined, kernel
 from lnagents.twin.commitment import Liquidity, sendable
 from lnagents.twin.forwarding import inbound_fee, outbound_fee
 from lnagents.twin.gossip import Gossip, seen_row
-from lnagents.twin.kernel import inlined, kernel
 from lnagents.twin.network import (
     DISABLED,
     MAX_HTLC,

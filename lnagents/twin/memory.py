@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnagents.twin.kernel import kernel
+from lnagents.model.kernel import kernel
 from lnagents.twin.network import FloatArray, Int32Array, Int64Array
 from lnagents.twin.settings import SenderNumbers
 

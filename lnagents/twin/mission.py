@@ -6,8 +6,8 @@ What a failure says about whom is LND's routing/result_interpretation.go; `repor
 
 from __future__ import annotations
 
+from lnagents.model.kernel import kernel
 from lnagents.model.payment import FailureCode
-from lnagents.twin.kernel import kernel
 from lnagents.twin.memory import (
     Memory,
     fail,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from lnagents.model.kernel import kernel
 from lnagents.twin.directions import BY_ROUTE, Directions
 from lnagents.twin.events import EVENT_KINDS, Events
-from lnagents.twin.kernel import kernel
 from lnagents.twin.network import FloatArray, Int8Array, Int32Array, Int64Array, Network
 from lnagents.twin.session import CONTINUE, RELEASE
 from lnagents.twin.state import (

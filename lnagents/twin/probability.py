@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from lnagents.twin.kernel import kernel
+from lnagents.model.kernel import kernel
 from lnagents.twin.memory import (
     FAILURE,
     FAILURE_WEIGHT,

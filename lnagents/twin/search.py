@@ -10,6 +10,7 @@ LND finds, not the optimum.
 
 from __future__ import annotations
 
+from lnagents.model.kernel import inlined, kernel
 from lnagents.twin.bounds import DIRECTED, HOPELESS, blind_bounds, clear_losses, find_bounds
 from lnagents.twin.commitment import LEAST_HTLC, Liquidity, sendable
 from lnagents.twin.expansion import (
@@ -21,7 +22,6 @@ from lnagents.twin.expansion import (
     start_label,
 )
 from lnagents.twin.gossip import Gossip
-from lnagents.twin.kernel import inlined, kernel
 from lnagents.twin.labels import BLOCK_PADDING, Query, attempt_cost
 from lnagents.twin.memory import Memory, load_sender
 from lnagents.twin.settings import SenderNumbers

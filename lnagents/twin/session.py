@@ -8,6 +8,7 @@ route is left, the time is over, or a failure is final.
 
 from __future__ import annotations
 
+from lnagents.model.kernel import kernel
 from lnagents.model.payment import HOP_BY_HOP_SLACK
 from lnagents.twin.commitment import Liquidity
 from lnagents.twin.directions import BY_HOP, BY_ROUTE
@@ -15,7 +16,6 @@ from lnagents.twin.events import push
 from lnagents.twin.forwarding import ACCEPTED
 from lnagents.twin.gossip import learn_update
 from lnagents.twin.htlcs import brings_policy, set_out
-from lnagents.twin.kernel import kernel
 from lnagents.twin.labels import BLOCK_PADDING
 from lnagents.twin.mission import GO_ON, report_failure, report_success
 from lnagents.twin.network import Int64Array

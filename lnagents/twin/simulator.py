@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lnagents.model.kernel import direct
 from lnagents.twin.assembly import (
     changing,
     make_state,
@@ -20,7 +21,6 @@ from lnagents.twin.directions import Directions
 from lnagents.twin.engine import NEEDS_ROOM, run
 from lnagents.twin.gossip import announce, announce_at_once, make_room, seen_rows
 from lnagents.twin.htlcs import reported_balances
-from lnagents.twin.kernel import direct
 from lnagents.twin.memory import forget
 from lnagents.twin.network import POLICY_COLUMNS, FloatArray, Int64Array, Network
 from lnagents.twin.payments import carry_over, make_payments, outcomes_of

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lnagents.twin.kernel import inlined
+from lnagents.model.kernel import inlined
 from lnagents.twin.network import FloatArray, Int32Array, Int64Array, Network
 
 MAX_HOPS = 27

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lnagents.model.kernel import kernel
 from lnagents.twin.commitment import Liquidity
 from lnagents.twin.events import Events
 from lnagents.twin.gossip import Gossip
-from lnagents.twin.kernel import kernel
 from lnagents.twin.memory import Memory
 from lnagents.twin.network import FloatArray, Int32Array, Int64Array
 from lnagents.twin.settings import SenderNumbers

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from lnagents.model.kernel import kernel
 from lnagents.model.payment import HOP_BY_HOP_SLACK
 from lnagents.twin.commitment import MAX_HTLCS, Liquidity
 from lnagents.twin.forwarding import inbound_fee, outbound_fee
 from lnagents.twin.gossip import Gossip, seen_row
-from lnagents.twin.kernel import kernel
 from lnagents.twin.network import TIME_LOCK_DELTA
 from lnagents.twin.search import NO_PATH, find_route
 from lnagents.twin.space import MAX_HOPS, TIES, SearchSpace

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import platformdirs
 import pytest
+from numpy.typing import NDArray
 
-from lnagents.twin import kernel as module
-from lnagents.twin.kernel import direct, kernel
+from lnagents.model import kernel as module
+from lnagents.model.kernel import counting, direct, kernel
 from lnagents.twin.network import Int64Array
+
+DoubleArray: TypeAlias = NDArray[np.float64]
 
 
 @pytest.fixture
@@ -84,3 +87,15 @@ def test_a_direct_call_does_what_the_kernel_does() -> None:
     for size in (3, 0, 1_000):
         pair = Pair(np.arange(size), 0.5)
         assert quick(pair, 2) == weighed(pair, 2)
+
+
+@counting
+def traced(left: DoubleArray, right: DoubleArray, product: DoubleArray) -> float:
+    np.dot(left.T, right[1:], product)
+    return weighed(Pair(np.arange(3), product[0, 0]), 1)
+
+
+def test_who_counts_may_multiply_matrices() -> None:
+    left, right, product = np.eye(2), np.arange(6.0).reshape(3, 2), np.empty((2, 2))
+    assert traced(left, right, product) == 4.0 * 2.0
+    assert product.tolist() == [[2.0, 3.0], [4.0, 5.0]]

@@ -41,7 +41,7 @@ def kernel(function: Function) -> Function:
     Raises:
         TypeError: the function does not say that it returns numbers, or nothing.
     """
-    return _compiled(function, inline=False)
+    return _compiled(function)
 
 
 def inlined(function: Function) -> Function:
@@ -51,6 +51,14 @@ def inlined(function: Function) -> Function:
     takes a while.
     """
     return _compiled(function, inline=True)
+
+
+def counting(function: Function) -> Function:
+    """A `kernel` that counts references: what numpy's products of matrices (`np.dot`) need.
+
+    For states of few arrays. What it calls need not count.
+    """
+    return _compiled(function, counts=True)
 
 
 def direct(compiled: Function) -> Function:
@@ -76,7 +84,7 @@ def direct(compiled: Function) -> Function:
     return cast(Function, call)
 
 
-def _compiled(function: Function, *, inline: bool) -> Function:
+def _compiled(function: Function, *, inline: bool = False, counts: bool = False) -> Function:
     if not _returns_numbers(function):
         raise TypeError(f"{function.__qualname__}: a kernel returns numbers only")
     module = Path(function.__code__.co_filename)
@@ -87,7 +95,7 @@ def _compiled(function: Function, *, inline: bool) -> Function:
         "nogil": True,
         "error_model": "numpy",
         "forceinline": inline,
-        "_nrt": False,
+        "_nrt": counts,
     }
     compiled = numba.njit(**options)(function)  # type: ignore[call-overload]
     if hasattr(compiled, "get_call_template"):
