@@ -29,15 +29,16 @@ OutOption = Annotated[
     Path | None,
     typer.Option(help="The folder of the results; `results/NAME` unless it is given."),
 ]
+ProcessesOption = Annotated[
+    int | None, typer.Option(min=1, help="How many at once; all processors if not given.")
+]
 
 
 @app.command("run")
 def run_all(
     definition: DefinitionArgument,
     out: OutOption = None,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="How many at once; all processors if not given.")
-    ] = None,
+    processes: ProcessesOption = None,
     cluster: ClusterOption = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -77,36 +78,53 @@ def run_all(
 def tune(
     definition: DefinitionArgument,
     out: OutOption = None,
+    processes: ProcessesOption = None,
+    cluster: ClusterOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Search the learners' settings with Optuna, as the definition's key `tuning` says.
 
-    Only training networks are used. The search is recorded in `tuning.json` in the results' folder,
-    and goes on where it was interrupted. What it finds has to be put into the definition by hand.
+    Only training networks are used; each reward that `tuning.success_worth` names has a search of
+    its own. It is recorded in `tuning.json` in the results' folder, and goes on where it was
+    interrupted. What it finds has to be put into the definition by hand (`learners.by_reward`).
     """
+    from lnagents.evaluate.cluster import make_executor
     from lnagents.evaluate.experiment.definition import load_definition
     from lnagents.evaluate.experiment.tuning import STUDY
     from lnagents.evaluate.experiment.tuning import tune as search
+    from lnagents.evaluate.extensions import read_extensions
     from lnagents.model.errors import ExperimentError
 
     chosen = load_definition(definition)
     if chosen.tuning is None:
         raise ExperimentError(definition, "tuning: the definition says nothing about it")
     folder = out or _folder(chosen.name)
-    with counting() as progress:
-        task = progress.add_task("Trials", total=chosen.tuning.trials)
-        found = search(
-            chosen,
-            chosen.tuning,
-            folder,
-            progress=lambda done, count: progress.update(task, completed=done, total=count),
-        )
+    executor = make_executor(cluster, processes, read_extensions(chosen.extensions))
+    try:
+        with counting() as progress:
+            task = progress.add_task("Trials", total=None)
+            found = search(
+                chosen,
+                chosen.tuning,
+                folder,
+                executor,
+                progress=lambda done, count: progress.update(task, completed=done, total=count),
+            )
+    finally:
+        executor.close()
     if json_output:
         print_json(found)
         return
-    console.print(f"Best of {chosen.tuning.trials} trials, in {folder / STUDY}:", highlight=False)
-    for name, value in found["best"]["values"].items():
-        console.print(f"  {name}: {value:.4g}", highlight=False)
+    trials = chosen.tuning.trials
+    console.print(f"Best of {trials} trials each, in {folder / STUDY}:", highlight=False)
+    for reward, one in found["searches"].items():
+        best = one["best"]
+        told = ", ".join(f"{name} {value:.4g}" for name, value in best["values"].items())
+        score, points = best["profit_score"], best["success_points"]
+        console.print(
+            f"  {reward}: {told} (profit score {score:.2f}, success {points:+.1f} points)",
+            highlight=False,
+        )
 
 
 @app.command()

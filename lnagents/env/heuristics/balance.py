@@ -129,7 +129,7 @@ class PassiveRebalance(_ByBalance):
 class SteepBalance(_ByBalance):
     """`middle_ppm` for an even channel, `span` times as much for an empty one as for a full one.
 
-    The best for profit of a grid of 20 such rules on training networks of `learning-quick`
+    The best for profit of a grid of 20 such rules on training networks of `learning`
     (docs/learning.md): what learners have to beat, once a rule may charge as much as they do. No
     base fee; balances that moved by less than 2 % of the channel are not announced.
     """

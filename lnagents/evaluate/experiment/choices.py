@@ -37,12 +37,14 @@ def choices(definition: Definition, field: FieldScores) -> list[Choice]:
         return []
     algorithm, model = definition.learners.algorithms[0], definition.learners.opponent_models[0]
     pairs: list[tuple[Cell, Cell]] = []
-    for cell in definition.learners.cells():
+    cells = definition.learners.cells()
+    for cell in cells:
         if cell.algorithm != algorithm:
             pairs.append((cell, cell._replace(algorithm=algorithm)))
         if cell.opponent_model != model:
             pairs.append((cell, cell._replace(opponent_model=model)))
-    return [_choice(field, one.name, other.name) for one, other in pairs]
+    # Not every model has to be tried with every reward.
+    return [_choice(field, one.name, other.name) for one, other in pairs if other in cells]
 
 
 def _choice(field: FieldScores, learner: str, other: str) -> Choice:

@@ -195,11 +195,14 @@ class Definition(StrictModel):
                 raise ValueError(f"{key}: {twice[0]!r} occurs twice")
         families = [one.name for one in self.families]
         lessons = () if self.learners is None else self.learners.lessons.families
+        rewards = {} if self.learners is None else self.learners.rewards
+        tuned = () if self.tuning is None else tuple(self.tuning.success_worth)
         looked_into = self.diagnosis or Diagnosis()
         for key, named, known in (
             ("stress.contestants", stress.contestants, names),
             ("stress.families", stress.families, families),
             ("learners.lessons.families", lessons, families),
+            ("tuning.success_worth", tuned, list(rewards)),
             ("diagnosis.learners", looked_into.learners, list(self._grid())),
             ("diagnosis.newcomers", looked_into.newcomers, list(self._grid())),
         ):

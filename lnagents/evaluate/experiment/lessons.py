@@ -123,15 +123,34 @@ class Learners(StrictModel):
     rewards: Annotated[dict[str, RewardSpec], Field(min_length=1)]
     """By name."""
     opponent_models: Annotated[tuple[str, ...], Field(min_length=1)] = (NO_MODEL,)
+    only_with: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Opponent models that are not tried with every reward: with which, by name."""
+    by_reward: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """What learners with a reward have other than `lessons.train`, by the reward's name."""
     seeds: Annotated[int, Field(ge=1)] = 1
     """Trainings of each learner; each of them plays every run."""
     lessons: Lessons = Lessons()
 
+    @model_validator(mode="after")
+    def _known(self) -> Learners:
+        rewards = [one for each in self.only_with.values() for one in each]
+        for key, named, known in (
+            ("only_with", self.only_with, self.opponent_models),
+            ("only_with", rewards, self.rewards),
+            ("by_reward", self.by_reward, self.rewards),
+        ):
+            strange = [one for one in named if one not in known]
+            if strange:
+                raise ValueError(f"{key}: {strange[0]!r} is none of them")
+        return self
+
     def cells(self) -> list[Cell]:
         """All kinds of learners."""
+        grid = itertools.product(self.algorithms, self.rewards, self.opponent_models)
         return [
-            Cell(*each)
-            for each in itertools.product(self.algorithms, self.rewards, self.opponent_models)
+            Cell(algorithm, reward, model)
+            for algorithm, reward, model in grid
+            if reward in self.only_with.get(model, self.rewards)
         ]
 
     def grid(self, families: Sequence[Family]) -> Mapping[str, tuple[Training, ...]]:
@@ -143,7 +162,7 @@ class Learners(StrictModel):
         chosen = self.lessons.families or tuple(family.name for family in families)
         grid = {}
         for cell in self.cells():
-            changes: dict[str, Any] = {"algorithm": cell.algorithm}
+            changes = self.by_reward.get(cell.reward, {}) | {"algorithm": cell.algorithm}
             if cell.opponent_model != NO_MODEL:
                 changes["opponent_model"] = cell.opponent_model
             grid[cell.name] = tuple(
@@ -175,16 +194,22 @@ class Range(StrictModel):
 
 
 class Tuning(StrictModel):
-    """What is searched, and how long."""
+    """What is searched, and how long; see `lnagents.evaluate.experiment.tuning`."""
 
     space: Annotated[dict[str, Range], Field(min_length=1)]
     """Ranges of numbers of `lnagents.learn.settings.TrainSettings`, by name."""
-    trials: Annotated[int, Field(ge=1)] = 12
-    iterations: Annotated[int, Field(ge=1)] = 20
-    """Of each trial's training."""
-    networks: Annotated[int, Field(ge=1)] = 2
+    success_worth: Annotated[dict[str, float], Field(min_length=1)]
+    """By reward, each of which has a search of its own: for how much of the profit score one
+    percentage point of success may be given up."""
+    trials: Annotated[int, Field(ge=1)] = 30
+    """Of each search."""
+    iterations: Annotated[int, Field(ge=1)] | None = None
+    """Of each trial's trainings; None: as many as the learners have."""
+    seeds: Annotated[int, Field(ge=1)] = 1
+    """Trainings of each trial; trials are told apart from luck by their mean."""
+    networks: Annotated[int, Field(ge=1)] = 4
     """Of each family, on which a trial is judged."""
-    rounds: Annotated[int, Field(ge=2)] = 30
+    rounds: Annotated[int, Field(ge=2)] = 40
     """On each of them."""
     seed: int = 0
     """Of the search."""

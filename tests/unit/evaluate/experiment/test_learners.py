@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lnagents.env.heuristics import HEURISTICS
 from lnagents.env.settings import EnvSettings
 from lnagents.evaluate import train_run
 from lnagents.evaluate.executors import Here
 from lnagents.evaluate.experiment import arena_task, school
 from lnagents.evaluate.experiment.arena_task import ArenaTask, Table
 from lnagents.evaluate.experiment.contest import play
-from lnagents.evaluate.experiment.definition import Definition
+from lnagents.evaluate.experiment.definition import Definition, load_definition
 from lnagents.evaluate.experiment.families import (
     CompetingPaths,
     HubAndSpoke,
@@ -132,6 +133,41 @@ def test_learners_can_be_kept_from_some_families() -> None:
     assert {one.families for one in definition().trainings()} == {(PATHS, HUBS)}
     with pytest.raises(ExperimentError, match=r"learners\.lessons\.families: 'hub' is none of"):
         definition(TEXT.replace("networks: 2", "networks: 2\n    families: [hub]"))
+
+
+def test_a_model_of_others_can_be_tried_with_some_rewards_only() -> None:
+    models = "opponent_models: [none, gradient]\n  only_with: {gradient: [cooperative]}"
+    grid = definition(TEXT.replace("seeds: 2\n  lessons", f"{models}\n  seeds: 2\n  lessons"))
+    names = [cell.name for cell, _ in grid.learned()]
+    assert set(names) - set(definition().trainings_of()) == {
+        "ippo-cooperative-gradient",
+        "mean-field-cooperative-gradient",
+    }
+    assert len(names) == 6
+
+
+def test_learners_can_have_settings_of_their_reward() -> None:
+    own = definition(
+        TEXT.replace("rewards:", "by_reward: {cooperative: {discount: 0.3}}\n  rewards:")
+    )
+    discounts = {cell.name: each[0].settings().discount for cell, each in own.learned()}
+    assert discounts["ippo-cooperative"] == discounts["mean-field-cooperative"] == 0.3
+    assert discounts["ippo-competitive"] == TrainSettings().discount
+    ids = [{one.id for one in each.trainings()} for each in (own, definition())]
+    assert len(ids[0] & ids[1]) == 4  # those for money are the same trainings
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        ("only_with: {gradient: [cooperative]}", "only_with: 'gradient' is none of them"),
+        ("only_with: {none: [charitable]}", "only_with: 'charitable' is none of them"),
+        ("by_reward: {charitable: {}}", "by_reward: 'charitable' is none of them"),
+    ],
+)
+def test_what_the_grid_does_not_have_is_refused(key: str, problem: str) -> None:
+    with pytest.raises(ExperimentError, match=problem):
+        definition(TEXT.replace("rewards:", f"{key}\n  rewards:"))
 
 
 def test_learners_train_on_training_networks_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,3 +350,20 @@ def test_what_was_trained_elsewhere_is_taken_over(tmp_path: Path) -> None:
     assert there.read_bytes() == here.read_bytes() == checkpoint
     school.keep(training, tmp_path / "here", b"another")
     assert here.read_bytes() == checkpoint
+
+
+def test_the_definition_that_comes_along_is_whole() -> None:
+    chosen = load_definition("learning")
+    nine = {
+        f"{algorithm}-{reward}"
+        for algorithm in ("ippo", "mappo", "mean-field")
+        for reward in ("competitive", "mixed", "cooperative")
+    }
+    assert nine <= set(chosen.names())
+    assert {f"{one}-features" for one in nine} <= set(chosen.names())
+    assert {one.name for one in chosen.contestants} == {"as-found", *HEURISTICS}
+    assert chosen.stress is not None
+    assert nine <= set(chosen.stress.contestants)
+    assert min(len(each) for _, each in chosen.learned()) >= 3
+    for training in chosen.trainings():
+        training.settings()
