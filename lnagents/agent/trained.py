@@ -43,8 +43,7 @@ def load_team(data: bytes) -> Policy:
     """The team in a checkpoint of `lnagents train`, to act on what nodes see.
 
     Raises:
-        CheckpointError: it is none, is damaged, or was trained to see or to do something else, or
-            with a memory, which an agent on its own does not keep.
+        CheckpointError: it is none, is damaged, or was trained to see or to do something else.
     """
     from lnagents.learn import team_checkpoint
     from lnagents.learn.trainer import load_policy
@@ -61,9 +60,7 @@ def load_team(data: bytes) -> Policy:
         move_sizes=MOVE_SIZES,
         liquidity_bins=LIQUIDITY_BINS,
     )
-    policy = load_policy(data, shape)
-    policy.channel_actor()  # refuses what an agent cannot run on its own
-    return policy
+    return load_policy(data, shape)
 
 
 def read_team(path: Path) -> Policy:
@@ -140,7 +137,7 @@ class TrainedActor:
         self._bounds = bounds or FeeBounds()
 
     def act(self, view: NodeView) -> NodeDecision:
-        """What the team finds best, given what the round before has brought."""
+        """What the team finds best, given what the rounds before have brought; once a round."""
         if not view.channels:
             return NodeDecision()
         return decode(view, self._actor.act(self._sight.observe(view)), self._bounds)

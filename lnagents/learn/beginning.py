@@ -56,6 +56,8 @@ def fit_to_rule(
     for _ in range(STEPS):
         rows = _drawn((*mask.shape, len(sizes.channel_features)), generator)
         whole = _drawn((*mask.shape[:-1], len(sizes.node_features)), generator)
+        if sizes.remembered:  # rules know nothing of it, and fresh actors do not heed it
+            whole[..., -sizes.remembered :] = 0.0
         levels = (rows @ weights[:-1] + weights[-1]).clamp(-HIGHEST_LEVEL, HIGHEST_LEVEL)
         mean, _ = actor(rows, whole, mask)
         error = (mean - levels.atanh()).square().mean()

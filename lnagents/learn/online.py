@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from lnagents.learn.experience import (
     RouteChoice,
     UpdateReport,
 )
+from lnagents.learn.memory import OwnMemory
 from lnagents.learn.routes import RouteLearner
 from lnagents.model.errors import CheckpointError
 
@@ -43,13 +45,18 @@ class OnlineLearner:
         self._prices: PriceColumns | None = None
         self._untaught = False
         self._demand: DemandLearner | None = None
+        self._memory: OwnMemory | None = None
 
     def act(self, observation: ChannelArrays, *, explore: bool) -> Action:
         """One step per channel and action; `explore` adds noise and opens a step to learn from.
 
+        Once a round: what an agent of a team with a memory sees it remembers.
+
         Raises:
             ValueError: the arrays do not fit the configuration or are not finite.
         """
+        if self._memory is not None:
+            observation = self._memory.look(observation)
         if self._demand is None or not explore:
             return self._channels.act(observation, explore=explore)
         action = self._channels.act(observation, explore=False)
@@ -96,6 +103,8 @@ class OnlineLearner:
     ) -> None:
         """Set fees as an agent of a trained team does, and learn from there; experience is dropped.
 
+        What it remembers is blank, and how it remembers stays as it is: only the actor learns on.
+
         Args:
             policy: the team.
             agent: which of it.
@@ -112,6 +121,7 @@ class OnlineLearner:
             if found != wanted:
                 raise CheckpointError(f"the team was trained with {name} {found}, not {wanted}")
         self._channels.adopt(policy.channel_actor(agent))
+        self._memory = OwnMemory.of(policy, agent)
         self._prices, self._untaught = prices, untaught
         self._demand = self._fresh_demand(self.seed)
 
@@ -132,6 +142,8 @@ class OnlineLearner:
         state = {"channels": self._channels.state(), "routes": self._routes.state()}
         if self._demand is not None:
             state["prices"] = self._demand.state()
+        if self._memory is not None:
+            state["memory"] = self._memory.state()
         return checkpoint.pack(self.config, self.seed, state)
 
     def load(self, data: bytes) -> None:
@@ -153,4 +165,8 @@ class OnlineLearner:
             demand = self._fresh_demand(seed)
             if demand is not None and "prices" in state:
                 demand.restore(state["prices"])
-        self.seed, self._channels, self._routes, self._demand = seed, channels, routes, demand
+            memory = deepcopy(self._memory)
+            if memory is not None:
+                memory.restore(state["memory"])
+        self.seed, self._channels, self._routes = seed, channels, routes
+        self._demand, self._memory = demand, memory

@@ -159,16 +159,10 @@ class Policy:
 
         Raises:
             ValueError: the team takes no actions for rows.
-            CheckpointError: every agent has weights of its own, and there is no such agent; or
-                agents have a memory.
+            CheckpointError: every agent has weights of its own, and there is no such agent.
         """
         if self.actor.rows is None:
             raise ValueError("the team takes no actions for rows")
-        if self.memory is not None:
-            raise CheckpointError(
-                f"the team was trained with recurrence: {self.settings.recurrence.value}, but an"
-                " agent on its own keeps no memory"
-            )
         if self.sizes.copies and not 0 <= agent < self.sizes.copies:
             raise CheckpointError(f"the team has {self.sizes.copies} agents, none is {agent}")
         state: State = self.actor.rows.state_dict()

@@ -5,12 +5,16 @@ from __future__ import annotations
 import torch
 
 from lnagents.learn.experience import ChannelArrays, FloatArray, checked
+from lnagents.learn.memory import OwnMemory
 from lnagents.learn.networks import ChannelActor, alone
 from lnagents.learn.policy import Policy
 
 
 class SingleActor:
-    """The most likely actions of one agent, the same numbers as `Policy.act` gives for many."""
+    """The most likely actions of one agent through an episode, the same numbers as for many.
+
+    See `lnagents.learn.player.Player`.
+    """
 
     def __init__(self, policy: Policy, agent: int = 0) -> None:
         """Copies the weights.
@@ -22,15 +26,18 @@ class SingleActor:
         self._sizes = policy.sizes
         self._actor = ChannelActor(policy.sizes, torch.Generator())
         self._actor.load_state_dict(policy.channel_actor(agent))
+        self._memory = OwnMemory.of(policy, agent)
 
     @torch.no_grad()
     def act(self, observation: ChannelArrays) -> FloatArray:
-        """[rows, actions], each from -1 to 1.
+        """[rows, actions], each from -1 to 1; once at every moment, if the team has a memory.
 
         Raises:
             ValueError: the arrays do not fit the team or are not finite.
         """
         sizes = self._sizes
+        if self._memory is not None:
+            observation = self._memory.look(observation)
         rows = checked(observation.channels, (None, len(sizes.channel_features)), "channels")
         whole = checked(observation.node, (len(sizes.node_features),), "node")
         mean, _ = alone(self._actor, rows, whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class TeamSizes:
     max_deviation: float
     copies: int
     """Agents with weights of their own; 0 if all share theirs."""
+    remembered: int
+    """How many of the last `node_features` are what an agent remembers; 0: it does not."""
 
     @classmethod
     def of(cls, shape: TaskShape, settings: TrainSettings, algorithm: Algorithm) -> TeamSizes:
@@ -40,8 +43,8 @@ class TeamSizes:
             ValueError: the task does not offer what the settings ask for.
         """
         seen = shape.neighbour_features if algorithm.neighbours else ()
-        if settings.recurrence is not Recurrence.NONE:
-            seen = (*seen, *(f"memory_{place}" for place in range(settings.hidden)))
+        remembered = 0 if settings.recurrence is Recurrence.NONE else settings.hidden
+        seen = (*seen, *(f"memory_{place}" for place in range(remembered)))
         return cls(
             channel_features=shape.row_features + forecast_names(shape, settings),
             node_features=shape.whole_features + seen,
@@ -52,6 +55,7 @@ class TeamSizes:
             min_deviation=settings.min_deviation,
             max_deviation=settings.max_deviation,
             copies=0 if settings.shared else shape.agents,
+            remembered=remembered,
         )
 
 
@@ -76,12 +80,20 @@ class ChoiceActor(nn.Module):
 
 
 class TeamActor(nn.Module):
-    """What agents decide, from what they see themselves and from nothing else."""
+    """What agents decide, from what they see themselves and from nothing else.
+
+    A fresh actor does not heed what is remembered: it begins as one without a memory would.
+    """
 
     def __init__(self, sizes: TeamSizes, generator: torch.Generator) -> None:
         super().__init__()
         self.rows = ChannelActor(sizes, generator, sizes.copies) if sizes.actions else None
         self.choice = ChoiceActor(sizes, generator) if sizes.choices else None
+        if sizes.remembered:
+            for actor in (self.rows, self.choice):
+                if actor is not None:
+                    first = cast(Layer, actor.encoder.whole[0])
+                    nn.init.zeros_(first.weight[..., -sizes.remembered :])
 
 
 class CentralCritic(nn.Module):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from html import escape
 
 from lnagents.evaluate.experiment.definition import Definition
-from lnagents.evaluate.experiment.lessons import Cell
 from lnagents.evaluate.experiment.scores import PROFIT_SCORE, SEED, FieldScores
 from lnagents.evaluate.page import stacked, table
 from lnagents.evaluate.statistics import Estimate, interquartile_mean, mean, paired_difference
@@ -32,17 +31,22 @@ class Choice:
 
 
 def choices(definition: Definition, field: FieldScores) -> list[Choice]:
-    """Every algorithm beside the first one, and every model of others beside the first one."""
-    if definition.learners is None:
+    """Each algorithm, model of others and kind of memory, beside the first one of them."""
+    learners = definition.learners
+    if learners is None:
         return []
-    algorithm, model = definition.learners.algorithms[0], definition.learners.opponent_models[0]
-    pairs: list[tuple[Cell, Cell]] = []
-    cells = definition.learners.cells()
-    for cell in cells:
-        if cell.algorithm != algorithm:
-            pairs.append((cell, cell._replace(algorithm=algorithm)))
-        if cell.opponent_model != model:
-            pairs.append((cell, cell._replace(opponent_model=model)))
+    usual = {
+        "algorithm": learners.algorithms[0],
+        "opponent_model": learners.opponent_models[0],
+        "recurrence": learners.recurrences[0],
+    }
+    cells = learners.cells()
+    pairs = [
+        (cell, cell._replace(**{key: value}))
+        for cell in cells
+        for key, value in usual.items()
+        if getattr(cell, key) != value
+    ]
     # Not every model has to be tried with every reward.
     return [_choice(field, one.name, other.name) for one, other in pairs if other in cells]
 
@@ -75,7 +79,7 @@ def choices_section(found: Sequence[Choice]) -> list[str]:
     ]
     head = ("", "profit score", "success, points", "volume, points", "")
     return [
-        "<h3>Does the algorithm matter, or a model of others?</h3>",
+        "<h3>Does the algorithm matter, a model of others, or a memory?</h3>",
         '<p class="note">Learners that differ in this one thing, network by network; trainings are'
         f" resampled apart. Of {len(found)} comparisons about one in twenty in each column shows a"
         " difference by chance.</p>",

@@ -116,6 +116,9 @@ class Definition(StrictModel):
     """The contestant that the others are compared with, by name."""
     families: Annotated[tuple[Family, ...], Field(min_length=1)]
     split: Split = Split.HELD_OUT
+    first: Annotated[int, Field(ge=0)] = 0
+    """Number of the first network of each family; of training networks learners have the first
+    ones (`lessons.networks`), so those from there on are new to them."""
     seeds: Annotated[int, Field(ge=1)] = 10
     """Networks of each family."""
     rounds: Annotated[int, Field(ge=2)] = 100
@@ -123,6 +126,11 @@ class Definition(StrictModel):
     """What announcing one policy costs in profits. Gossip is paid by all who relay it, and peers
     ignore who updates too often, so an update is not free, though nobody sends a bill."""
     stress: Stress | None = None
+
+    @property
+    def numbers(self) -> range:
+        """Of the networks of each family."""
+        return range(self.first, self.first + self.seeds)
 
     def trainings(self) -> list[Training]:
         """All that have to be finished before the runs."""
@@ -174,7 +182,7 @@ class Definition(StrictModel):
                 disturbance=disturbance,
                 deviation=deviation,
             )
-            for index in range(self.seeds)
+            for index in self.numbers
             for family, field, contestant in itertools.product(self.families, self.fields, players)
             for disturbance, deviation in self._variants(contestant.name, family.name)
         ]

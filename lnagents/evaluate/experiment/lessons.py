@@ -1,8 +1,8 @@
 """What learners of an experiment are trained on, and with which settings.
 
-A definition names a grid: algorithms, rewards, models of opponents, seeds. Each cell is one
-`Training`, on training networks only, with a folder named by its id, which is a hash of all that
-decides what is learned.
+A definition names a grid: algorithms, rewards, models of opponents, what agents remember, seeds.
+Each cell is one `Training`, on training networks only, with a folder named by its id, which is a
+hash of all that decides what is learned.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 NO_MODEL = "none"
 """The opponent model of a learner that has none."""
+
+NO_MEMORY = "none"
+"""The recurrence of a learner that remembers nothing."""
 
 
 def id_of(model: StrictModel) -> str:
@@ -108,16 +111,18 @@ class Cell(NamedTuple):
     algorithm: str
     reward: str
     opponent_model: str
+    recurrence: str
 
     @property
     def name(self) -> str:
         """What it is called in results."""
         model = () if self.opponent_model == NO_MODEL else (self.opponent_model,)
-        return "-".join((self.algorithm, self.reward, *model))
+        memory = () if self.recurrence == NO_MEMORY else (self.recurrence,)
+        return "-".join((self.algorithm, self.reward, *model, *memory))
 
 
 class Learners(StrictModel):
-    """A grid of learners: each algorithm with each reward and each kind of opponent model."""
+    """A grid of learners: each algorithm, reward, kind of opponent model and kind of memory."""
 
     algorithms: Annotated[tuple[str, ...], Field(min_length=1)] = ("ippo", "mappo", "mean-field")
     rewards: Annotated[dict[str, RewardSpec], Field(min_length=1)]
@@ -127,6 +132,8 @@ class Learners(StrictModel):
     """Opponent models that are not tried with every reward: with which, by name."""
     by_reward: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """What learners with a reward have other than `lessons.train`, by the reward's name."""
+    recurrences: Annotated[tuple[str, ...], Field(min_length=1)] = (NO_MEMORY,)
+    """What agents remember, see `lnagents.learn.settings.Recurrence`."""
     seeds: Annotated[int, Field(ge=1)] = 1
     """Trainings of each learner; each of them plays every run."""
     lessons: Lessons = Lessons()
@@ -146,10 +153,12 @@ class Learners(StrictModel):
 
     def cells(self) -> list[Cell]:
         """All kinds of learners."""
-        grid = itertools.product(self.algorithms, self.rewards, self.opponent_models)
+        grid = itertools.product(
+            self.algorithms, self.rewards, self.opponent_models, self.recurrences
+        )
         return [
-            Cell(algorithm, reward, model)
-            for algorithm, reward, model in grid
+            Cell(algorithm, reward, model, recurrence)
+            for algorithm, reward, model, recurrence in grid
             if reward in self.only_with.get(model, self.rewards)
         ]
 
@@ -165,6 +174,8 @@ class Learners(StrictModel):
             changes = self.by_reward.get(cell.reward, {}) | {"algorithm": cell.algorithm}
             if cell.opponent_model != NO_MODEL:
                 changes["opponent_model"] = cell.opponent_model
+            if cell.recurrence != NO_MEMORY:
+                changes["recurrence"] = cell.recurrence
             grid[cell.name] = tuple(
                 Training(
                     families=tuple(family for family in families if family.name in chosen),

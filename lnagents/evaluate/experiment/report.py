@@ -231,12 +231,13 @@ def _facts(scores: Scores) -> str:
 def _what_was_run(scores: Scores) -> list[str]:
     """All that is needed to run it again."""
     definition = scores.definition
+    numbers = definition.numbers
     given = definition.model_dump(mode="json", exclude_defaults=True)
     text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
     rows = [
         ("runs that are counted", f"{scores.runs:,}"),
         ("processor time of these", f"{scores.seconds / 3_600:,.2f} h"),
-        ("networks of each family", f"{scores.networks}, numbers 0 to {definition.seeds - 1}"),
+        ("networks of each family", f"{scores.networks}, numbers {numbers[0]} to {numbers[-1]}"),
         ("version of lnagents", escape(", ".join(scores.versions))),
     ]
     return [

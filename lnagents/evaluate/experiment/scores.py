@@ -278,7 +278,7 @@ def read_scores(definition: Definition, results: Results) -> Scores:
     found = {run: place for place, run in enumerate(columns["run"])}
     missing = {spec.index for run, spec in wanted.items() if run not in found}
     _refuse_mixtures(wanted, columns, results)
-    indices = [index for index in range(definition.seeds) if index not in missing]
+    indices = [index for index in definition.numbers if index not in missing]
     if not indices:
         problem = f"no network of each family has all its runs, {len(found)} of {len(wanted)} exist"
         raise ExperimentError(str(results.folder), problem)

@@ -35,14 +35,17 @@ class LiveObserver(Protocol):
 
 
 def team_digest(team: Path) -> str:
-    """What tells one trained team from another: a hash of the weights that its actors have.
+    """What tells one trained team from another: a hash of the weights that its agents have.
 
     Raises:
         CheckpointError: it cannot be read, or is not the checkpoint of a team for nodes.
     """
     digest = hashlib.sha256()
-    for name, weights in sorted(read_team(team).actor.state_dict().items()):
-        digest.update(name.encode() + weights.numpy().tobytes())
+    for network, state in read_team(team).weights().items():
+        # Results of teams that are nothing but actors were named before there were others.
+        place = "" if network == "actor" else f"{network}."
+        for name, weights in sorted(state.items()):
+            digest.update(f"{place}{name}".encode() + weights.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

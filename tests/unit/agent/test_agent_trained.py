@@ -40,13 +40,14 @@ from lnagents.env.twin_peers import fill_peer_rows  # noqa: E402
 from lnagents.env.twin_world import TwinWorld  # noqa: E402
 from lnagents.learn import team_checkpoint  # noqa: E402
 from lnagents.learn.algorithms import AlgorithmName  # noqa: E402
+from lnagents.learn.player import Player  # noqa: E402
 from lnagents.learn.policy import Policy  # noqa: E402
-from lnagents.learn.settings import OpponentMode, TrainSettings  # noqa: E402
+from lnagents.learn.settings import OpponentMode, Recurrence, TrainSettings  # noqa: E402
 from lnagents.learn.task import Seen, TaskShape  # noqa: E402
 from lnagents.learn.trainer import load_policy  # noqa: E402
 from lnagents.model.errors import CheckpointError  # noqa: E402
 from lnagents.model.graph import NetworkGraph  # noqa: E402
-from lnagents.model.view import NodeView  # noqa: E402
+from lnagents.model.view import NodeDecision, NodeView  # noqa: E402
 from tests.unit.env.worlds import LARGE, small_world  # noqa: E402
 
 BOUNDS = FeeBounds(max_inbound_discount_ppm=500)
@@ -79,10 +80,17 @@ def checkpoint(
     *,
     shared: bool = True,
     mode: OpponentMode = OpponentMode.NONE,
+    recurrence: Recurrence = Recurrence.NONE,
     **changes: Any,
 ) -> bytes:
-    """Of a team with an opinion: a fresh actor changes nothing."""
-    settings = TrainSettings(algorithm=algorithm, shared=shared, hidden=32, opponent_model=mode)
+    """Of a team with an opinion: a fresh actor changes nothing, and heeds no memory."""
+    settings = TrainSettings(
+        algorithm=algorithm,
+        shared=shared,
+        hidden=32,
+        opponent_model=mode,
+        recurrence=recurrence,
+    )
     generator = torch.Generator().manual_seed(5)
     policy = Policy(shape(**changes), settings, generator)
     for weights in policy.actor.parameters():
@@ -92,6 +100,8 @@ def checkpoint(
         for weights in policy.opponents.parameters():
             weights.data += 0.3 * torch.randn(weights.shape, generator=generator)
         state["opponents"] = {"model": policy.opponents.state_dict()}
+    if policy.memory is not None:
+        state["memory"] = policy.memory.state_dict()
     return team_checkpoint.pack(policy.shape, settings, 5, state)
 
 
@@ -99,7 +109,7 @@ class Arrays:
     """The team as it acts in training: all agents at once."""
 
     def __init__(self, policy: Policy, world: TwinWorld) -> None:
-        self._policy = policy
+        self._player = Player(policy, 1)
         self._world = world
         self._memory = PeerMemory()
         self._before: Any = None
@@ -123,23 +133,26 @@ class Arrays:
             moves=known.moves[None],
             liquidity=np.zeros((1, *mask.shape, LIQUIDITY_BINS), np.float32),
         )
-        return ActionArrays(self._policy.act(seen).rows[0])
+        sight = self._player.look(seen)
+        return ActionArrays(self._player.decide(sight, None).actions(sight.mask).rows[0])
 
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize(
-    ("algorithm", "mode"),
+    ("algorithm", "mode", "recurrence"),
     [
-        *((one, OpponentMode.NONE) for one in AlgorithmName),
-        (AlgorithmName.IPPO, OpponentMode.FEATURES),
-        (AlgorithmName.MEAN_FIELD, OpponentMode.GRADIENT),
+        *((one, OpponentMode.NONE, Recurrence.NONE) for one in AlgorithmName),
+        (AlgorithmName.IPPO, OpponentMode.FEATURES, Recurrence.NONE),
+        (AlgorithmName.MEAN_FIELD, OpponentMode.GRADIENT, Recurrence.NONE),
+        (AlgorithmName.IPPO, OpponentMode.NONE, Recurrence.GRU),
+        (AlgorithmName.MEAN_FIELD, OpponentMode.FEATURES, Recurrence.GRU),
     ],
 )
 def test_views_and_arrays_bring_the_same_to_the_bit(
-    algorithm: AlgorithmName, mode: OpponentMode, shared: bool
+    algorithm: AlgorithmName, mode: OpponentMode, recurrence: Recurrence, shared: bool
 ) -> None:
     torch.set_num_threads(1)
-    data = checkpoint(algorithm, shared=shared, mode=mode)
+    data = checkpoint(algorithm, shared=shared, mode=mode, recurrence=recurrence)
     worlds = [small_world() for _ in range(2)]
     rounds = worlds[0].rounds(BOUNDS)
     most = worlds[0].max_channels
@@ -182,15 +195,26 @@ def test_a_node_without_channels_decides_nothing() -> None:
     assert actor.act(NodeView("02" * 33, 1, 0.0, (), NetworkGraph())).channels == {}
 
 
-def daemon_section(tmp_path: Path, algorithm: AlgorithmName, *, learn: bool) -> ActorSection:
+def daemon_section(
+    tmp_path: Path,
+    algorithm: AlgorithmName,
+    recurrence: Recurrence = Recurrence.NONE,
+    *,
+    learn: bool,
+) -> ActorSection:
     file = tmp_path / "checkpoint.pt"
-    file.write_bytes(checkpoint(algorithm))
+    file.write_bytes(checkpoint(algorithm, recurrence=recurrence))
     return ActorSection(kind="trained", checkpoint=file, learn=learn, seed=4)
 
 
-@pytest.mark.parametrize("algorithm", list(AlgorithmName))
-async def test_a_daemon_decides_as_the_team(tmp_path: Path, algorithm: AlgorithmName) -> None:
-    section = daemon_section(tmp_path, algorithm, learn=False)
+@pytest.mark.parametrize(
+    ("algorithm", "recurrence"),
+    [*((one, Recurrence.NONE) for one in AlgorithmName), (AlgorithmName.IPPO, Recurrence.GRU)],
+)
+async def test_a_daemon_decides_as_the_team(
+    tmp_path: Path, algorithm: AlgorithmName, recurrence: Recurrence
+) -> None:
+    section = daemon_section(tmp_path, algorithm, recurrence, learn=False)
     actor = await make_actor(section, AttemptCost(), "agent.toml")
     trained = TrainedActor(read_team(tmp_path / "checkpoint.pt"), bounds=FeesSection().bounds())
     world = small_world()
@@ -208,11 +232,12 @@ async def test_a_daemon_decides_as_the_team(tmp_path: Path, algorithm: Algorithm
         await actor.close()
 
 
+@pytest.mark.parametrize("recurrence", list(Recurrence))
 @pytest.mark.parametrize("method", ["demand", "ppo"])
 async def test_a_daemon_learns_on_from_the_team(
-    tmp_path: Path, method: Literal["demand", "ppo"]
+    tmp_path: Path, method: Literal["demand", "ppo"], recurrence: Recurrence
 ) -> None:
-    section = daemon_section(tmp_path, AlgorithmName.MEAN_FIELD, learn=True)
+    section = daemon_section(tmp_path, AlgorithmName.MEAN_FIELD, recurrence, learn=True)
     section = section.model_copy(update={"method": method})
     actor = await make_actor(section, AttemptCost(), "agent.toml")
     world = small_world()
@@ -233,6 +258,80 @@ async def test_a_daemon_learns_on_from_the_team(
         await again.close()
     finally:
         await actor.close()
+
+
+async def test_a_daemon_remembers_across_a_restart(tmp_path: Path) -> None:
+    section = daemon_section(tmp_path, AlgorithmName.IPPO, Recurrence.GRU, learn=False)
+    fees = FeesSection()
+    world = small_world()
+    world.reset(1)
+    payments = RandomDemand(30, LARGE).draw(tuple(world.nodes), 8, 5.0, 7)
+    views = []
+    for number in range(8):
+        views.append(next(iter(world.observe().values())))
+        world.run_arrays(payments.of_round(number))
+
+    async def lived(
+        first: int, last: int, saved: bytes | None = None
+    ) -> tuple[list[NodeDecision], bytes | None]:
+        """Decisions from a start to an end, and the checkpoint then."""
+        actor = await make_actor(section, AttemptCost(), "agent.toml")
+        try:
+            if saved is not None:
+                await actor.load(saved)
+            decisions = [await actor.decide(view, fees) for view in views[first:last]]
+            return decisions, await actor.save()
+        finally:
+            await actor.close()
+
+    whole, end = await lived(0, 8)
+    before, saved = await lived(0, 4)
+    after, same_end = await lived(4, 8, saved)
+    assert before + after == whole
+    assert same_end == end
+    # Without a checkpoint nothing is remembered. After a crash the last one is: rounds since then
+    # are as if they had not been.
+    blank, other_end = await lived(4, 8)
+    assert other_end != end
+    crashed, _ = await lived(6, 8, saved)
+    assert crashed == (await lived(6, 8, saved))[0]
+    assert all(one.channels for one in blank + crashed)
+
+
+async def test_a_checkpoint_of_a_daemon_brings_the_memory_that_it_was_made_with(
+    tmp_path: Path,
+) -> None:
+    section = daemon_section(tmp_path, AlgorithmName.IPPO, Recurrence.GRU, learn=False)
+    world = small_world()
+    world.reset(1)
+    view = next(iter(world.observe().values()))
+    actor = await make_actor(section, AttemptCost(), "agent.toml")
+    saved = await actor.save()
+    assert saved is not None
+    await actor.decide(view, FeesSection())
+    remembered = await actor.save()
+    await actor.close()
+    # The file is another team's by now: actor and memory still belong together.
+    policy = load_team(section.checkpoint.read_bytes()) if section.checkpoint else None
+    assert policy is not None
+    assert policy.memory is not None
+    for weights in policy.memory.parameters():
+        weights.data.neg_()
+    state = {"actor": policy.actor.state_dict(), "memory": policy.memory.state_dict()}
+    file = tmp_path / "checkpoint.pt"
+    file.write_bytes(team_checkpoint.pack(policy.shape, policy.settings, 5, state))
+    other = await make_actor(section, AttemptCost(), "agent.toml")
+    await other.decide(view, FeesSection())
+    assert await other.save() != remembered
+    await other.load(saved)
+    await other.decide(view, FeesSection())
+    assert await other.save() == remembered
+    await other.close()
+    file.write_bytes(checkpoint(AlgorithmName.IPPO))
+    forgetful = await make_actor(section, AttemptCost(), "agent.toml")
+    with pytest.raises(CheckpointError, match="made with node_features"):
+        await forgetful.load(saved)
+    await forgetful.close()
 
 
 async def test_a_daemon_follows_rules() -> None:

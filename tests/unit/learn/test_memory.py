@@ -12,11 +12,13 @@ import torch
 
 from lnagents.learn.algorithms import AlgorithmName
 from lnagents.learn.improve import Experience
+from lnagents.learn.memory import OwnMemory, Remembered
 from lnagents.learn.player import Player
 from lnagents.learn.policy import Policy
 from lnagents.learn.rollout import Rollout, collect, episode_seeds, live, side_by_side
 from lnagents.learn.samples import Sight, mapped
 from lnagents.learn.settings import TrainSettings
+from lnagents.learn.single import SingleActor
 from lnagents.learn.task import Actions, Seen, StepResult, TaskShape
 from lnagents.learn.trainer import Trainer, load_policy
 from lnagents.model.errors import CheckpointError
@@ -181,14 +183,89 @@ def test_parts_are_whole_episodes() -> None:
     assert torch.equal(everything, places.flatten())
 
 
-def test_a_single_moment_is_not_enough_and_daemons_refuse() -> None:
+def test_a_single_moment_is_not_enough() -> None:
     task = MatchTask()
     trainer = Trainer(task, settings(), 1)
     policy = load_policy(trainer.save(), task.shape)
     with pytest.raises(ValueError, match="cannot act on a single moment"):
         policy.act(task.reset(range(8)))
-    with pytest.raises(CheckpointError, match="recurrence: gru"):
-        policy.channel_actor()
+
+
+def some_policy(task: MatchTask, **changes: Any) -> Policy:
+    """One whose actors heed what they remember; fresh ones do not."""
+    generator = torch.Generator().manual_seed(1)
+    policy = Policy(task.shape, settings(**changes), generator)
+    for weights in policy.actor.parameters():
+        weights.data += 0.3 * torch.randn(weights.shape, generator=generator)
+    return policy
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_agent_on_its_own_remembers_the_same(shared: bool) -> None:
+    task = MatchTask()
+    policy = some_policy(task, shared=shared)
+    lived = live(task, policy, episode_seeds(3, 1, range(task.shape.batch))[0], explores=False)
+    assert lived.memory is not None
+    for agent in range(task.shape.agents):
+        alone, memory = SingleActor(policy, agent), OwnMemory.of(policy, agent)
+        assert memory is not None
+        for step in range(task.shape.steps):
+            there = lived.sight.mask[step, 0, agent] > 0.0
+            seen = Remembered(
+                lived.sight.rows[step, 0, agent][there].numpy(),
+                lived.sight.whole[step, 0, agent].numpy(),
+            )
+            known = memory.look(seen).node[len(seen.node) :]
+            # Products with a stack of weights are summed up in another order than with one.
+            apart = 0.0 if shared else 1e-5
+            wanted = lived.memory[step, 0, agent].numpy()
+            np.testing.assert_allclose(known, wanted, rtol=apart, atol=apart)
+            wanted = lived.decisions.sample[step, 0, agent][there].tanh().numpy()
+            np.testing.assert_allclose(alone.act(seen), wanted, rtol=apart)
+
+
+def test_what_an_agent_on_its_own_remembers_can_be_saved() -> None:
+    policy = some_policy(MatchTask())
+    whole, part = OwnMemory.of(policy), OwnMemory.of(policy)
+    assert whole is not None
+    assert part is not None
+    draw = np.random.default_rng(1)
+    shape = policy.shape
+    moments = [
+        Remembered(
+            draw.random((3, len(shape.row_features)), np.float32),
+            draw.random(len(shape.whole_features), np.float32),
+        )
+        for _ in range(4)
+    ]
+    seen = [whole.look(one) for one in moments]
+    for one in moments[:2]:
+        part.look(one)
+    state = part.state()
+    part.look(moments[3])  # what was saved does not change any more
+    again = OwnMemory.of(some_policy(MatchTask()))
+    assert again is not None
+    again.restore(state)
+    for one, wanted in zip(moments[2:], seen[2:], strict=True):
+        assert np.array_equal(again.look(one).node, wanted.node)
+    with pytest.raises(ValueError, match="node has shape"):
+        again.look(Remembered(moments[0].channels, np.zeros(9, np.float32)))
+    with pytest.raises(CheckpointError, match="has 3 agents, none is 3"):
+        OwnMemory.of(some_policy(MatchTask(), shared=False), 3)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_fresh_actor_does_not_heed_what_it_remembers(shared: bool) -> None:
+    task = MatchTask()
+    rule = {task.shape.actions[0]: {"constant": 0.4}}
+    policy = Trainer(task, settings(shared=shared, first_rule=rule), 1).policy
+    sight = Sight.of(task.reset(range(8)), policy.algorithm)
+    count = (*sight.whole.shape[:2], policy.settings.hidden)
+    blank, full = (
+        policy.decide(sight.with_memory(state)) for state in (torch.zeros(count), torch.ones(count))
+    )
+    assert torch.equal(blank.sample, full.sample)
+    assert blank.sample.any()
 
 
 def test_without_a_memory_nothing_is_kept() -> None:

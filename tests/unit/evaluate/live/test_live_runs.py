@@ -215,6 +215,18 @@ def test_a_team_that_does_not_fit_is_refused_at_once(tmp_path: Path) -> None:
         team_digest(tmp_path / "nothing.pt")
 
 
+def test_teams_that_remember_play_and_are_told_apart_by_that_too(
+    tmp_path: Path, team: Path
+) -> None:
+    digests = set()
+    for sign in (1.0, -1.0):
+        file = write_team(tmp_path / "team.pt", memory=sign)
+        digests.add(team_digest(file))
+        result = run(plan(), 0, "online", file, "twin")
+        assert any(result.updates)
+    assert len(digests | {team_digest(team)}) == 3
+
+
 def test_who_explores_draws_the_same_lots_for_the_same_channels(team: Path) -> None:
     chosen = plan()
     stage = make_stage(chosen, 0)
