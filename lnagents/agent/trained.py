@@ -4,7 +4,7 @@
     decision = actor.act(view)
 
 It gets the same numbers as the team in training, bit for bit: features and fees come from the same
-functions, and `lnagents.learn.networks.alone` sees to the products.
+functions, and `lnagents.learn.acting` decides for one node as for many.
 """
 
 from __future__ import annotations

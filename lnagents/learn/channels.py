@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lnagents.learn import ppo
+from lnagents.learn.acting import Acting
 from lnagents.learn.adam import Adam
 from lnagents.learn.config import LearnConfig
 from lnagents.learn.experience import (
@@ -21,7 +22,7 @@ from lnagents.learn.experience import (
     mask_of,
     padded,
 )
-from lnagents.learn.networks import ChannelActor, ChannelCritic, alone
+from lnagents.learn.networks import ChannelActor, ChannelCritic
 from lnagents.learn.normaliser import ReturnNormaliser
 
 
@@ -55,15 +56,14 @@ class ChannelLearner:
         config = self._config
         rows = checked(observation.channels, (None, len(config.channel_features)), "channels")
         whole = checked(observation.node, (len(config.node_features),), "node")
-        batch = (rows.unsqueeze(0), whole.unsqueeze(0), rows.new_ones(1, len(rows)))
+        mask = rows.new_ones(1, len(rows))
+        noise = None
+        if explore:
+            noise = torch.randn(len(rows), len(config.actions), generator=self._generator)
+        sample, log_prob = Acting(self._actor).decide(rows, whole, mask[0], noise)
         with torch.no_grad():
-            mean, deviation = alone(self._actor, rows, whole)
-            value = self._normaliser.restore(float(self._critic(*batch)))
-            sample = mean
-            if explore:
-                noise = torch.randn(sample.shape, generator=self._generator)
-                sample = sample + deviation * noise
-            log_prob = ppo.normal_log_prob(sample, mean, deviation)
+            value = float(self._critic(rows.unsqueeze(0), whole.unsqueeze(0), mask))
+            value = self._normaliser.restore(value)
             bounded = sample.tanh()
             total = float((log_prob - _log_slope_of_tanh(sample).sum(-1)).sum())
         self._open = Step(rows, whole, sample, log_prob, value) if explore else None

@@ -144,7 +144,7 @@ class OwnMemory:
         """
         rows = checked(observation.channels, (None, self._rows), "channels")
         whole = checked(observation.node, (self._whole,), "node")
-        # See `lnagents.learn.networks.alone` for why there are several of one.
+        # See `lnagents.learn.row_sets.LEAST_ROWS` for why there are several of one.
         rows, whole = (one.expand(LEAST_ROWS, 1, *one.shape) for one in (rows, whole))
         sight = Sight(rows, rows.new_ones(rows.shape[:-1]), whole, rows.new_zeros(LEAST_ROWS, 1, 0))
         self._state = self._memory.after(self._state.expand(LEAST_ROWS, -1, -1), sight)[:1]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lnagents.learn.config import LearnConfig
-from lnagents.learn.row_sets import LEAST_ROWS, Affine, RowSets
+from lnagents.learn.row_sets import Affine, RowSets
 
 
 class NetworkSizes(Protocol):
@@ -229,31 +229,8 @@ class ChannelActor(nn.Module):
                 mean = layer(mean)
             return mean, self.deviation()
         sets = RowSets.of(rows, mask)
-        flat = whole.flatten(0, -2)
-        quick = None if torch.is_grad_enabled() else self._at_once(sets, flat)
-        mean = self.of_sets(sets, flat)[0] if quick is None else quick
-        return sets.fill(mean).reshape(*mask.shape, mean.shape[-1]), self.deviation()
-
-    def _at_once(self, sets: RowSets, whole: Tensor) -> Tensor | None:
-        """The mean [rows of all sets, actions] of `of_sets` in as few steps as there can be.
-
-        None if there is too much padding for that.
-        """
-        encoder, first = self.encoder, _affine(self.head[0])
-        if encoder.rows is None or not len(sets.values):
-            return None
-        rows = functional.linear(sets.values, *_affine(encoder.rows[0])).relu_()
-        pooled = sets.pool(_affine(encoder.rows[2]), rows)
-        if pooled is None:
-            return None
-        embedded, of_sets = pooled
-        width = embedded.shape[1]
-        last = _affine(encoder.whole[0])
-        context = functional.linear(torch.cat((of_sets, whole), -1), *last).relu_()
-        common = functional.linear(context, first.weight[:, width:], first.bias)
-        hidden = common.index_select(0, sets.owner)
-        hidden.addmm_(embedded, first.weight[:, :width].t()).relu_()
-        return functional.linear(hidden, *_affine(self.head[2]))
+        mean, deviation = self.of_sets(sets, whole.flatten(0, -2))
+        return sets.fill(mean).reshape(*mask.shape, mean.shape[-1]), deviation
 
     def of_sets(self, sets: RowSets, whole: Tensor) -> tuple[Tensor, Tensor]:
         """The same without padding and copies: mean [rows of all sets, actions] and deviation."""
@@ -267,22 +244,6 @@ class ChannelActor(nn.Module):
     def deviation(self) -> Tensor:
         """Standard deviation of the actions, before the bound."""
         return self.log_deviation.clamp(self.least, self.most).exp()
-
-
-def alone(actor: ChannelActor, rows: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [rows, actions] and deviation for one agent, the same numbers as among many.
-
-    Matrix products of fewer than 4 rows are summed up in another order (MKL), so one agent's
-    would differ in the last bits from those that it has in a batch.
-
-    Args:
-        actor: without copies.
-        rows: [rows, row features].
-        whole: [whole features].
-    """
-    among = (rows.expand(LEAST_ROWS, *rows.shape), whole.expand(LEAST_ROWS, *whole.shape))
-    mean, deviation = actor(*among, rows.new_ones(LEAST_ROWS, len(rows)))
-    return mean[0], deviation
 
 
 class ChannelCritic(nn.Module):

@@ -207,7 +207,7 @@ class SingleForesight:
             features: [rows, foresight features].
             whole: [whole features]; more may follow.
         """
-        # See `lnagents.learn.networks.alone` for why there are several of one.
+        # See `lnagents.learn.row_sets.LEAST_ROWS` for why there are several of one.
         rows, features, whole = (
             one.expand(LEAST_ROWS, 1, *one.shape) for one in (rows, features, whole)
         )

@@ -16,6 +16,7 @@ class Player:
     def __init__(self, policy: Policy, environments: int) -> None:
         """At the beginning, with nothing to remember."""
         self._policy = policy
+        self._acting = policy.acting()
         together = policy.settings.together or environments
         self._groups = [
             slice(begin, begin + together) for begin in range(0, environments, together)
@@ -43,11 +44,13 @@ class Player:
         """What they do about it: as `noise` has it, or the most likely."""
         known = sight.with_memory(self.state)
         if len(self._groups) == 1:
-            return self._policy.decide(known, noise)
+            return self._policy.decide(known, noise, self._acting)
         return joined(
             torch.cat,
             [
-                self._policy.decide(some(known, one), None if noise is None else some(noise, one))
+                self._policy.decide(
+                    some(known, one), None if noise is None else some(noise, one), self._acting
+                )
                 for one in self._groups
             ],
         )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lnagents.learn import ppo
+from lnagents.learn.acting import Acting
 from lnagents.learn.algorithms import algorithm_for
 from lnagents.learn.experience import State
 from lnagents.learn.memory import Memory
@@ -106,25 +107,41 @@ class Policy:
         if generator is not None:
             shape = replace(self.shape, rows=sight.mask.shape[-1])
             noise = Noise.drawn(shape, len(sight.mask), generator)
-        return self.decide(sight, noise).actions(sight.mask)
+        return self.decide(sight, noise).actions()
+
+    def acting(self) -> Acting | None:
+        """How decisions for rows are made, for many moments; None: agents by agents, or none are.
+
+        It follows the actors where they are changed in place.
+        """
+        rows = self.actor.rows
+        return None if rows is None or self.sizes.copies else Acting(rows)
 
     @torch.no_grad()
-    def decide(self, sight: Sight, noise: Noise | None = None) -> Decision:
-        """Decide for all agents of all samples: as `noise` has it, or the most likely."""
+    def decide(
+        self, sight: Sight, noise: Noise | None = None, acting: Acting | None = None
+    ) -> Decision:
+        """Decide for all agents of all samples.
+
+        Args:
+            sight: what they see.
+            noise: what is drawn with; None: the most likely is decided.
+            acting: what `acting` gave, if it is at hand.
+        """
         agents = sight.whole.shape[:2]
         seen = sight.agents_first() if self.sizes.copies else sight
         choice = torch.zeros(agents, dtype=torch.int64)
         choice_log_prob = sight.rows.new_zeros(agents)
-        if self.actor.rows is not None:
+        acting = acting or self.acting()
+        if acting is not None:
+            moved = None if noise is None else noise.rows
+            sample, sample_log_prob = acting.decide(sight.rows, sight.whole, sight.mask, moved)
+        elif self.actor.rows is not None:
             mean, deviation = self.actor.rows(seen.rows, seen.whole, seen.mask)
-            moved = torch.zeros_like(mean) if noise is None else noise.rows
-            if self.sizes.copies and noise is not None:
-                moved = moved.transpose(0, 1)
-            sample = torch.addcmul(mean, deviation, moved)
-            sample_log_prob = ppo.standard_log_prob(moved, deviation)
-            if self.sizes.copies:
-                sample = sample.transpose(0, 1)
-                sample_log_prob = sample_log_prob.transpose(0, 1)
+            moved = torch.zeros_like(mean) if noise is None else noise.rows.transpose(0, 1)
+            sample = torch.addcmul(mean, deviation, moved).transpose(0, 1)
+            sample_log_prob = ppo.standard_log_prob(moved, deviation).transpose(0, 1)
+            sample = sample * sight.mask.unsqueeze(-1)
             sample_log_prob = sample_log_prob * sight.mask
         else:
             sample = sight.rows.new_zeros((*sight.mask.shape, 0))

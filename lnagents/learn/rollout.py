@@ -192,7 +192,7 @@ def live(
         look()
         now = some(noise, len(rewards))
         decisions.append(player.decide(sights[-1], now if explores else None))
-        actions = decisions[-1].actions(sights[-1].mask)
+        actions = decisions[-1].actions()
         result = task.step(_with_guests(actions, playing, seen, now))
         rewards.append(torch.from_numpy(result.rewards))
         if result.row_rewards is not None:
@@ -249,7 +249,7 @@ def _with_guests(
     for player, guest, places in playing:
         sight = player.look(seen.taken(places))
         drawn = some(noise, torch.from_numpy(places)) if guest.explores else None
-        theirs = player.decide(sight, drawn).actions(sight.mask)
+        theirs = player.decide(sight, drawn).actions()
         seats = guest.seats[places]
         rows[places] = np.where(seats[..., None, None], theirs.rows, rows[places])
         choice[places] = np.where(seats, theirs.choice, choice[places])

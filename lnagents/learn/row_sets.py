@@ -24,13 +24,12 @@ from torch import Tensor
 BLOCK_ROWS = 4_096
 """About as many rows has a block."""
 
-MOST_PADDING = 4
-"""Up to so many times as many rows are pooled with padding where there is nothing to learn."""
-
-_ADDED_IN_ORDER = 32
-
 LEAST_ROWS = 4
-"""From so many rows on, a product gives every row the same numbers whatever the others are."""
+"""From so many rows on, a product gives every row the same numbers whatever the others are.
+
+Products of fewer are summed up in another order (MKL): what is to be the same for one agent as for
+many is computed for several of it.
+"""
 
 NEAREST = -torch.finfo(torch.float32).tiny
 """Above it a difference to the maximum counts as none."""
@@ -81,11 +80,6 @@ class Layout:
     """Rows of each set with its padding."""
     owner: Tensor
     """[rows of all sets], to which set each belongs, as given."""
-    slots: Tensor | None
-    """[padded * sets], where the first rows of all sets as given stand, then all second ones, and
-    so on; the number of rows for padding. None: most of it would be padding."""
-    part: Tensor
-    """[sets, 1], `share` of the sets as given."""
 
     @classmethod
     def of(cls, mask: Tensor) -> Layout:
@@ -117,12 +111,7 @@ def _layout(mask: bytes, sets: int, padded: int) -> Layout:
     share = counts.float().reciprocal_().masked_fill_(counts == 0, 0.0).unsqueeze(1)
     place = torch.cat(parts)
     owner = place.div(max(1, padded), rounding_mode="floor")
-    slots = None
-    if sets * padded <= MOST_PADDING * len(place):
-        number = real.cumsum(1).long().flatten()[place] - 1
-        slots = torch.full((sets * padded,), len(place))
-        slots[number * sets + owner] = torch.arange(len(place))
-    return Layout(place, order, back, share, _blocks(runs), padded, owner, slots, share[back])
+    return Layout(place, order, back, share, _blocks(runs), padded, owner)
 
 
 def _blocks(runs: Sequence[tuple[int, int, int]]) -> tuple[Block, ...]:
@@ -196,27 +185,6 @@ class RowSets:
         """
         embedded, pooled = _Encode.apply(self, self.values, *first, *second)
         return embedded, pooled
-
-    def pool(self, second: Affine, first: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The second half of `encode` in few steps, for few rows and without gradients.
-
-        Returns:
-            [rows of all sets, outputs], and [sets, 2 * outputs] as given, bit for bit what `encode`
-            comes to; None if most of the sets were padding, or if that would be other bits.
-        """
-        slots, width = self.layout.slots, len(second.bias)
-        # Of so many columns at once torch adds up row after row, so that zeros at the end do not
-        # matter; of what is left over it adds up four rows at a time, side by side.
-        if slots is None or width % _ADDED_IN_ORDER:
-            return None
-        embedded = first.new_empty(len(first) + 1, width)
-        embedded[-1] = 0.0
-        rows = torch.addmm(second.bias, first, second.weight.t(), out=embedded[:-1]).relu_()
-        padded = embedded.index_select(0, slots).view(self.layout.padded, -1, width)
-        pooled = first.new_empty(padded.shape[1], 2 * width)
-        torch.sum(padded, 0, out=pooled[:, :width]).mul_(self.layout.part)
-        torch.amax(padded, 0, out=pooled[:, width:])
-        return rows, pooled
 
     def decode(self, embedded: Tensor, common: Tensor, weight: Tensor, last: Affine) -> Tensor:
         """max(0, `weight` of every row, plus what is its set's), through the last layer.

@@ -95,7 +95,7 @@ class Decision:
     """What was decided, and how likely it was."""
 
     sample: Tensor
-    """[…, rows, actions], before the bound."""
+    """[…, rows, actions], before the bound; 0 for padding."""
     sample_log_prob: Tensor
     """[…, rows], before the bound; 0 for padding."""
     choice: Tensor
@@ -103,10 +103,9 @@ class Decision:
     choice_log_prob: Tensor
     """[…]."""
 
-    def actions(self, mask: Tensor) -> Actions:
+    def actions(self) -> Actions:
         """As the task takes it."""
-        bounded = self.sample.tanh() * mask.unsqueeze(-1)
-        return Actions(bounded.numpy(), self.choice.numpy())
+        return Actions(self.sample.tanh().numpy(), self.choice.numpy())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from lnagents.learn.acting import Acting
 from lnagents.learn.experience import ChannelArrays, FloatArray, checked
 from lnagents.learn.memory import OwnMemory
-from lnagents.learn.networks import ChannelActor, alone
+from lnagents.learn.networks import ChannelActor
 from lnagents.learn.policy import Policy
 
 
@@ -24,11 +25,11 @@ class SingleActor:
             ValueError: the team takes no actions for rows.
         """
         self._sizes = policy.sizes
-        self._actor = ChannelActor(policy.sizes, torch.Generator())
-        self._actor.load_state_dict(policy.channel_actor(agent))
+        actor = ChannelActor(policy.sizes, torch.Generator())
+        actor.load_state_dict(policy.channel_actor(agent))
+        self._acting = Acting(actor)
         self._memory = OwnMemory.of(policy, agent)
 
-    @torch.no_grad()
     def act(self, observation: ChannelArrays) -> FloatArray:
         """[rows, actions], each from -1 to 1; once at every moment, if the team has a memory.
 
@@ -40,6 +41,6 @@ class SingleActor:
             observation = self._memory.look(observation)
         rows = checked(observation.channels, (None, len(sizes.channel_features)), "channels")
         whole = checked(observation.node, (len(sizes.node_features),), "node")
-        mean, _ = alone(self._actor, rows, whole)
+        mean, _ = self._acting.decide(rows, whole, rows.new_ones(len(rows)))
         actions: FloatArray = mean.tanh().numpy()
         return actions

@@ -134,7 +134,7 @@ class Arrays:
             liquidity=np.zeros((1, *mask.shape, LIQUIDITY_BINS), np.float32),
         )
         sight = self._player.look(seen)
-        return ActionArrays(self._player.decide(sight, None).actions(sight.mask).rows[0])
+        return ActionArrays(self._player.decide(sight, None).actions().rows[0])
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import torch
@@ -72,24 +71,6 @@ def test_actor_and_critic_do_the_same_with_and_without_padding() -> None:
         assert len(gradients) == len(parameters) - 1  # all but the deviation
         found.append((mean.detach(), value.detach(), gradients))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("rows", [5, 40])
-@pytest.mark.parametrize("hidden", [8, 32])
-def test_without_gradients_the_same_numbers_come_in_fewer_steps(rows: int, hidden: int) -> None:
-    generator = torch.Generator().manual_seed(3)
-    actor = ChannelActor(replace(CONFIG, hidden=hidden), generator)
-    with torch.no_grad():
-        for one in actor.parameters():
-            one.add_(0.2 * torch.randn(one.shape, generator=generator))
-    given = torch.randn(4, 5, rows, 3, generator=generator)
-    whole = torch.randn(4, 5, 2, generator=generator)
-    for share in (0.7, 0.1):  # of the second most is padding
-        mask = (torch.rand(4, 5, rows, generator=generator) < share).float()
-        assert (Layout.of(mask).slots is None) == (share < 0.5)
-        expected = actor(given, whole, mask)[0].detach()
-        with torch.no_grad():
-            assert torch.equal(actor(given, whole, mask)[0], expected)
 
 
 def test_every_row_has_one_place_in_a_run_of_its_set() -> None:

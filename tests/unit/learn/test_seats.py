@@ -116,7 +116,7 @@ def test_guests_play_their_seats_and_nobody_else_s(explores: bool) -> None:
     seeds = episode_seeds(4, 1, range(8))[0]
     assert rollout.learns is not None
     assert np.array_equal(rollout.learns.numpy() == 0.0, taken)
-    own = rollout.decisions.actions(rollout.sight.mask[:-1])
+    own = rollout.decisions.actions()
     likely = guest.act(task.reset(seeds[:, 0].tolist()))
     rows = np.stack([one.rows for one in acted])
     np.testing.assert_array_equal(rows[:, ~taken], own.rows[:, ~taken])
