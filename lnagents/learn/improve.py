@@ -14,8 +14,9 @@ from lnagents.learn import ppo
 from lnagents.learn.adam import Adam
 from lnagents.learn.networks import ChannelActor, ChannelCritic
 from lnagents.learn.policy import Policy
+from lnagents.learn.row_sets import RowSets
 from lnagents.learn.samples import Decision, JointState, Others, Sight, some
-from lnagents.learn.sweep import Sweep, Told
+from lnagents.learn.sweep import Lived, Sweep, block_rows
 from lnagents.learn.team import TeamCritic
 
 
@@ -54,11 +55,12 @@ class Experience:
 
     @functools.cached_property
     def of_rows(self) -> RowExperience:
-        """Laid out once."""
-        sets, mask = self.sight.sets, self.sight.mask
+        """In the order of `Sight.sets`."""
+        return self._laid_out(self.sight.sets)
 
+    def _laid_out(self, sets: RowSets) -> RowExperience:
         def rows(one: Tensor) -> Tensor:
-            return sets.pick(one.expand_as(mask).unsqueeze(-1)).squeeze(-1)
+            return sets.pick(one.expand_as(self.sight.mask).unsqueeze(-1)).squeeze(-1)
 
         shared = self.advantages.unsqueeze(-1)
         return RowExperience(
@@ -69,13 +71,14 @@ class Experience:
 
     def swept(self, actor: ChannelActor, critic: ChannelCritic) -> Sweep:
         """What sweeps over this experience, with these networks; made once."""
-        known = vars(self).get("_sweep")
+        known: Sweep | None = vars(self).get("_sweep")
         if known is None:
-            sets, rows = self.sight.sets, self.of_rows
-            order = sets.layout.order
-            told = Told(
+            sight = self.sight
+            sets = RowSets.of(sight.rows, sight.mask, block_rows(critic.last.weight.shape[-1]))
+            rows, order = self._laid_out(sets), sets.layout.order
+            lived = Lived(
                 values=sets.values,
-                whole=self.sight.whole.flatten(0, 1)[order],
+                whole=sight.whole.flatten(0, 1)[order],
                 sample=sets.pick(self.decisions.sample),
                 log_prob=rows.log_prob,
                 advantages=rows.advantages,
@@ -83,7 +86,7 @@ class Experience:
                 targets=self.targets.flatten()[order],
                 judged=None if self.judged is None else self.judged.flatten()[order],
             )
-            known = vars(self)["_sweep"] = Sweep(actor, critic, told, sets.layout)
+            known = vars(self)["_sweep"] = Sweep(actor, critic, lived, sets.layout)
         return known
 
     def take(self, index: Tensor) -> Experience:
@@ -249,4 +252,4 @@ def sweep(policy: Policy, critic: TeamCritic, part: Experience, entropy_weight: 
     swept = part.swept(actor, judge)
     came = swept(settings.clip, settings.value_weight, entropy_weight)
     entropy = float(ppo.normal_entropy(actor.deviation().detach()))
-    return _Pass(float(came.divergence), entropy, float(came.value_loss), swept.give)
+    return _Pass(came.divergence, entropy, came.value_loss, swept.give)

@@ -82,14 +82,19 @@ class Layout:
     """[rows of all sets], to which set each belongs, as given."""
 
     @classmethod
-    def of(cls, mask: Tensor) -> Layout:
-        """Of the rows that `mask` [..., sets, rows] says are real; the same mask is known again."""
+    def of(cls, mask: Tensor, block_rows: int | None = None) -> Layout:
+        """Of the rows that `mask` [..., sets, rows] says are real; the same mask is known again.
+
+        Args:
+            mask: 1 for real rows, 0 for padding.
+            block_rows: about as many rows has a block; None: `BLOCK_ROWS`.
+        """
         sets = mask.shape[:-1].numel()
-        return _layout(mask.numpy().tobytes(), sets, mask.shape[-1])
+        return _layout(mask.numpy().tobytes(), sets, mask.shape[-1], block_rows or BLOCK_ROWS)
 
 
 @functools.lru_cache(maxsize=16)
-def _layout(mask: bytes, sets: int, padded: int) -> Layout:
+def _layout(mask: bytes, sets: int, padded: int, block_rows: int) -> Layout:
     real = torch.from_numpy(np.frombuffer(mask, np.float32).reshape(sets, padded).copy())
     counts, order = real.count_nonzero(1).sort(stable=True)
     back = torch.empty_like(order)
@@ -100,7 +105,7 @@ def _layout(mask: bytes, sets: int, padded: int) -> Layout:
     begin = first = 0
     values, often = torch.unique_consecutive(counts, return_counts=True)
     for count, many in zip(values.tolist(), often.tolist(), strict=True):
-        step = max(1, BLOCK_ROWS // max(1, count))
+        step = max(1, block_rows // max(1, count))
         for some in range(0, many if count else 0, step):
             taken = min(step, many - some)
             end = begin + count * taken
@@ -111,10 +116,10 @@ def _layout(mask: bytes, sets: int, padded: int) -> Layout:
     share = counts.float().reciprocal_().masked_fill_(counts == 0, 0.0).unsqueeze(1)
     place = torch.cat(parts)
     owner = place.div(max(1, padded), rounding_mode="floor")
-    return Layout(place, order, back, share, _blocks(runs), padded, owner)
+    return Layout(place, order, back, share, _blocks(runs, block_rows), padded, owner)
 
 
-def _blocks(runs: Sequence[tuple[int, int, int]]) -> tuple[Block, ...]:
+def _blocks(runs: Sequence[tuple[int, int, int]], block_rows: int) -> tuple[Block, ...]:
     """Blocks of `runs`: the first set, how many sets, and the rows of each."""
     blocks: list[Block] = []
     left = sum(sets * each for _, sets, each in runs)
@@ -124,7 +129,7 @@ def _blocks(runs: Sequence[tuple[int, int, int]]) -> tuple[Block, ...]:
         rows = sets * each
         here.append(Run(slice(end - begin, end - begin + rows), slice(first, first + sets), each))
         end, left = end + rows, left - rows
-        if left == 0 or (end - begin >= BLOCK_ROWS // 2 and left >= LEAST_ROWS):
+        if left == 0 or (end - begin >= block_rows // 2 and left >= LEAST_ROWS):
             blocks.append(Block(slice(begin, end), tuple(here)))
             begin, here = end, []
     return tuple(blocks)
@@ -139,14 +144,15 @@ class RowSets:
     layout: Layout
 
     @classmethod
-    def of(cls, rows: Tensor, mask: Tensor) -> RowSets:
+    def of(cls, rows: Tensor, mask: Tensor, block_rows: int | None = None) -> RowSets:
         """The rows that `mask` says are real.
 
         Args:
             rows: [..., sets, rows, row features].
             mask: [..., sets, rows].
+            block_rows: see `Layout.of`.
         """
-        layout = Layout.of(mask)
+        layout = Layout.of(mask, block_rows)
         return cls(rows.flatten(0, -2).index_select(0, layout.place), layout)
 
     def pick(self, padded: Tensor) -> Tensor:

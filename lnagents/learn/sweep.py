@@ -4,29 +4,42 @@ What `lnagents.learn.improve` comes to with torch's own gradients, for the case 
 are: agents that share their weights, actions for rows and no choices, PPO's clipped objective, a
 critic that sees what its agent sees, nothing remembered and no model of the others trained along.
 A block goes through everything before the next one is looked at, in room that is the same for all
-blocks, so that little but results leaves the processor's cache. What does not change from pass to
-pass, views into all of that included, is made once.
-
-Gradients of weights are summed up as [inputs, outputs], and what concerns actions is kept as
-[actions, rows]: products of matrices are up to twice as fast that way.
+blocks, so that little but results leaves the processor's cache. `blocks` is what is compiled of it;
+it reads torch's weights where they lie, and writes gradients where torch looks for them.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lnagents.learn import blocks
+from lnagents.learn.blocks import Actor, Critic, Encoder, Layer, Room, Terms, Told, Turned
+from lnagents.learn.experience import FloatArray
 from lnagents.learn.networks import ChannelActor, ChannelCritic, SetEncoder
-from lnagents.learn.row_sets import NEAREST, Block, Layout, Run, pass_on
+from lnagents.learn.row_sets import Layout
+from lnagents.model.kernel import direct
+
+SMALL = 640 * 32 * 32
+"""About as many products of two numbers make a product of matrices: OpenBLAS takes matrices as they
+lie up to a million, and half as much again is in some blocks."""
+
+_act, _judge = direct(blocks.act), direct(blocks.judge)
+
+
+def block_rows(hidden: int) -> int:
+    """About as many rows has a block of a sweep."""
+    return max(1, SMALL // hidden**2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Told:
-    """What actor and critic are judged by; tensors of rows and sets are in the layout's order."""
+class Lived:
+    """What actor and critic are judged by; rows and sets are in the layout's order."""
 
     values: Tensor
     """[rows, row features]."""
@@ -49,41 +62,41 @@ class Told:
 class Swept(NamedTuple):
     """What a sweep came to, see `lnagents.learn.improve.Improvement`."""
 
-    divergence: Tensor
-    value_loss: Tensor
+    divergence: float
+    value_loss: float
 
 
 class Sweep:
     """Sweeps over the same experience again and again."""
 
     def __init__(
-        self, actor: ChannelActor, critic: ChannelCritic, told: Told, layout: Layout
+        self, actor: ChannelActor, critic: ChannelCritic, lived: Lived, layout: Layout
     ) -> None:
         """Make all that does not change from pass to pass.
 
         Args:
             actor: without copies; may be changed in place between sweeps, as the critic.
             critic: likewise.
-            told: what they are judged by.
-            layout: of sets, each of which has a row.
-        """
-        width = critic.last.weight.shape[-1]
-        self._actor = actor
-        self._acts, self._judges = _Encoder.of(actor.encoder), _Encoder.of(critic.encoder)
-        self._head, self._last = _Layer.of(actor.head[0]), _Layer.of(actor.head[2])
-        weight, of_weight = self._head.weight, self._head.of_weight
-        self._head_rows, self._head_whole = weight[:, :width], weight[:, width:]
-        self._of_head_rows, self._of_head_whole = of_weight[:width], of_weight[width:]
-        self._value = _Layer.of(critic.last)
-        # With so few outputs this way round takes a tenth of the time.
-        self._of_last = torch.zeros_like(self._last.weight)
-        self._of_deviation = torch.zeros_like(actor.log_deviation)
-        self._half = torch.full_like(actor.log_deviation, -0.5)
-        self._acted = len(told.values) if told.acted is None else float(told.acted.sum())
-        self._judged = len(told.whole) if told.judged is None else float(told.judged.sum())
-        self._blocks = _blocks(told, layout, width)
+            lived: what they are judged by.
+            layout: of sets, each of which has a row, in blocks of about `block_rows`.
 
-    @torch.no_grad()
+        Raises:
+            ValueError: weights are views of others.
+        """
+        self._parameters = [*_parameters_of_actor(actor), *_parameters_of_critic(critic)]
+        if not all(one.is_contiguous() for one in self._parameters):
+            raise ValueError("weights that do not lie side by side cannot be swept")
+        self._actor, self._critic = _networks(iter([one.detach() for one in self._parameters]))
+        sizes = [one.numel() for one in self._parameters]
+        self._gradient = torch.zeros(sum(sizes))
+        shaped = zip(self._gradient.split_with_sizes(sizes), self._parameters, strict=True)
+        self._gradients = [part.view(one.shape) for part, one in shaped]
+        self._of_actor, self._of_critic = _networks(iter(self._gradients))
+        width = len(self._actor.head.bias)
+        self._told = _told(lived, layout, width)
+        self._room = _room(self._told, self._actor)
+        self._bounds = actor.least, actor.most
+
     def __call__(self, clip: float, value_weight: float, entropy_weight: float) -> Swept:
         """Once over all of it, with the networks as they are now; `give` has the gradients.
 
@@ -92,293 +105,133 @@ class Sweep:
             value_weight: of the critic's loss.
             entropy_weight: of the exploration's entropy.
         """
-        for layer in self._layers():
-            layer.of_weight.zero_()
-            layer.of_bias.zero_()
-        self._of_last.zero_()
-        actor, log_deviation = self._actor, self._actor.log_deviation
-        bounded = log_deviation.clamp(actor.least, actor.most)
-        precision = bounded.neg().exp_().unsqueeze_(1)
-        constant = bounded.sum().add_(0.5 * math.log(2.0 * math.pi) * len(bounded))
-        steered = torch.zeros_like(log_deviation)
-        away, missed = torch.zeros(()), torch.zeros(())
-        for block in self._blocks:
-            away += self._act(block, clip, precision, constant, steered)
-            missed += self._judge(block, 2.0 * value_weight / max(1.0, self._judged))
-        free = (log_deviation >= actor.least) & (log_deviation <= actor.most)
-        self._of_deviation = torch.where(free, steered.sub_(entropy_weight), 0.0)
-        return Swept(away / max(1.0, self._acted), missed / max(1.0, self._judged))
+        told, room = self._told, self._room
+        counted = (max(1.0, float(one.sum())) for one in (told.acted, told.judged))
+        terms = Terms(clip, value_weight, entropy_weight, *self._bounds, *counted)
+        self._gradient.zero_()
+        away = _act(told, self._actor, self._of_actor, room, terms)
+        missed = _judge(told, self._critic, self._of_critic, room, terms)
+        return Swept(away / terms.acted, missed / terms.judged)
 
     def give(self) -> None:
-        """The last sweep's gradients, to the parameters of actor and critic."""
-        self._last.of_weight.copy_(self._of_last.t())
-        for layer in self._layers():
-            layer.give()
-        self._actor.log_deviation.grad = self._of_deviation
-
-    def _layers(self) -> tuple[_Layer, ...]:
-        return (*self._acts.layers(), self._head, self._last, *self._judges.layers(), self._value)
-
-    def _act(
-        self, block: _Block, clip: float, precision: Tensor, constant: Tensor, steered: Tensor
-    ) -> Tensor:
-        """The actor's part; the sum of how far decisions are from the old actor's."""
-        last, hidden = self._last, block.moved
-        _encode(block, self._acts)
-        torch.addmm(self._head.bias, block.context, self._head_whole.t(), out=block.common)
-        for run in block.runs:
-            run.moved.copy_(run.common)
-        hidden.addmm_(block.second, self._head_rows.t()).relu_()
-        mean = torch.mm(last.weight, hidden.t()).add_(last.bias.unsqueeze(1))
-        # How much likelier the decisions are now than they were.
-        scaled = torch.sub(block.sample, mean, out=mean).mul_(precision)
-        squares = scaled.square()
-        log_ratio = torch.mv(squares.t(), self._half).sub_(constant).sub_(block.log_prob)
-        if block.acted is not None:
-            log_ratio.mul_(block.acted)
-        ratio = log_ratio.exp()
-        # Where the clipped objective is the smaller one, nothing is gained by moving on.
-        worth = ratio * block.advantages
-        climbs = worth <= ratio.clamp(1.0 - clip, 1.0 + clip).mul_(block.advantages)
-        of_ratio = worth.mul_(climbs).mul_(-1.0 / max(1.0, self._acted))
-        away = log_ratio.expm1().sub_(log_ratio)
-        if block.acted is not None:
-            of_ratio.mul_(block.acted)
-            away.mul_(block.acted)
-        steered.addmv_(squares.sub_(1.0), of_ratio)
-        of_mean = scaled.mul_(precision).mul_(of_ratio)
-        # And back again.
-        self._of_last.addmm_(of_mean, hidden)
-        last.of_bias.add_(of_mean.sum(1))
-        further = torch.mm(of_mean.t(), last.weight, out=block.further)
-        pass_on(further, hidden, 0.0, further)
-        self._of_head_rows.addmm_(block.second.t(), further)
-        of_common = block.common
-        for run in block.runs:
-            torch.sum(run.further, 0, out=run.common)
-        self._of_head_whole.addmm_(block.context.t(), of_common)
-        self._head.of_bias.add_(of_common.sum(0))
-        torch.mm(of_common, self._head_whole, out=block.of_context)
-        _back_to_rows(block, self._acts)
-        block.moved.addmm_(further, self._head_rows)
-        _back_from_rows(block, self._acts)
-        return away.sum()
-
-    def _judge(self, block: _Block, weight: float) -> Tensor:
-        """The critic's part; the sum of its squared errors."""
-        value = self._value
-        _encode(block, self._judges)
-        missed = torch.addmv(value.bias, block.context, value.weight[0]).sub_(block.targets)
-        if block.judged is not None:
-            missed.mul_(block.judged)
-        loss = missed.dot(missed)
-        of_value = missed.mul_(weight).unsqueeze_(1)
-        value.learn(block.context, of_value)
-        torch.mm(of_value, value.weight, out=block.of_context)
-        _back_to_rows(block, self._judges)
-        _back_from_rows(block, self._judges)
-        return loss
+        """The last sweep's gradients, to the parameters of actor and critic; until the next one."""
+        for one, gradient in zip(self._parameters, self._gradients, strict=True):
+            one.grad = gradient
 
 
-class _Layer(NamedTuple):
-    """A linear layer, and room for its gradients."""
-
-    layer: nn.Module
-    weight: Tensor
-    """[outputs, inputs]; follows the layer's own."""
-    into: Tensor
-    """The same as [inputs, outputs]."""
-    bias: Tensor
-    of_weight: Tensor
-    """[inputs, outputs]."""
-    of_bias: Tensor
-
-    @classmethod
-    def of(cls, layer: nn.Module) -> _Layer:
-        weight = cast(Tensor, layer.weight).detach()
-        bias = cast(Tensor, layer.bias).detach()
-        of_weight = weight.new_zeros(weight.shape[1], weight.shape[0])
-        return cls(layer, weight, weight.t(), bias, of_weight, torch.zeros_like(bias))
-
-    def learn(self, inputs: Tensor, of_outputs: Tensor) -> None:
-        """Add what one block has to say."""
-        self.of_weight.addmm_(inputs.t(), of_outputs)
-        self.of_bias.add_(of_outputs.sum(0))
-
-    def give(self) -> None:
-        cast(nn.Parameter, self.layer.weight).grad = self.of_weight.t().contiguous()
-        cast(nn.Parameter, self.layer.bias).grad = self.of_bias.clone()
+def _parameters_of_actor(actor: ChannelActor) -> Iterator[nn.Parameter]:
+    yield from _parameters_of_encoder(actor.encoder)
+    for layer in (actor.head[0], actor.head[2]):
+        yield from _parameters_of_layer(layer)
+    yield actor.log_deviation
 
 
-class _Encoder(NamedTuple):
-    """A `SetEncoder` of rows."""
-
-    first: _Layer
-    second: _Layer
-    whole: _Layer
-    means: Tensor
-    """[hidden, hidden], the part of the last one's weights that is for the rows' mean."""
-    tops: Tensor
-    """[hidden, hidden], that for their maximum."""
-
-    @classmethod
-    def of(cls, encoder: SetEncoder) -> _Encoder:
-        rows = cast(nn.Sequential, encoder.rows)
-        first, second, whole = map(_Layer.of, (rows[0], rows[2], encoder.whole[0]))
-        width = len(second.bias)
-        weight = whole.weight
-        return cls(first, second, whole, weight[:, :width], weight[:, width : 2 * width])
-
-    def layers(self) -> tuple[_Layer, _Layer, _Layer]:
-        return self.first, self.second, self.whole
+def _parameters_of_critic(critic: ChannelCritic) -> Iterator[nn.Parameter]:
+    yield from _parameters_of_encoder(critic.encoder)
+    yield from _parameters_of_layer(critic.last)
 
 
-class _Run(NamedTuple):
-    """Views into the room of a block, of sets with equally many rows."""
-
-    second: Tensor
-    """[rows of each set, sets, hidden], as the next two."""
-    moved: Tensor
-    further: Tensor
-    mean: Tensor
-    """[sets, hidden], as all that follow."""
-    top: Tensor
-    common: Tensor
-    of_mean: Tensor
-    of_top: Tensor
+def _parameters_of_encoder(encoder: SetEncoder) -> Iterator[nn.Parameter]:
+    rows = cast(nn.Sequential, encoder.rows)
+    for layer in (rows[0], rows[2], encoder.whole[0]):
+        yield from _parameters_of_layer(layer)
 
 
-class _Block(NamedTuple):
-    """Views into what is told, and room."""
-
-    values: Tensor
-    """[rows, row features]."""
-    sample: Tensor
-    """[actions, rows]."""
-    log_prob: Tensor
-    """[rows], as the next two."""
-    advantages: Tensor
-    acted: Tensor | None
-    targets: Tensor
-    """[sets], as the next one."""
-    judged: Tensor | None
-    share: Tensor
-    """[sets, 1]."""
-    first: Tensor
-    """[rows, hidden], after the first layer of the rows."""
-    second: Tensor
-    """[rows, hidden], after the second one."""
-    moved: Tensor
-    """[rows, hidden], in the actor's head; then the gradient of `second`."""
-    further: Tensor
-    """[rows, hidden], the gradient in the actor's head; then that of `first`."""
-    pooled: Tensor
-    """[sets, 2 * hidden + whole features], mean and maximum of the rows, and what is whole."""
-    mean: Tensor
-    """[sets, hidden], its first part, in one piece: the sum of the rows."""
-    top: Tensor
-    """[sets, hidden], its second part, likewise."""
-    parts: tuple[Tensor, Tensor]
-    """Views of both in it."""
-    context: Tensor
-    """[sets, hidden]."""
-    common: Tensor
-    """[sets, hidden], the context's part in the actor's head; then its gradient."""
-    of_context: Tensor
-    """[sets, hidden]."""
-    of_mean: Tensor
-    """[sets, hidden]."""
-    of_top: Tensor
-    """[sets, hidden]."""
-    runs: tuple[_Run, ...]
+def _parameters_of_layer(layer: nn.Module) -> Iterator[nn.Parameter]:
+    yield cast(nn.Parameter, layer.weight)
+    yield cast(nn.Parameter, layer.bias)
 
 
-def _blocks(told: Told, layout: Layout, width: int) -> tuple[_Block, ...]:
-    most_rows = max(one.rows.stop - one.rows.start for one in layout.blocks)
-    most_sets = max(one.sets.stop - one.sets.start for one in layout.blocks)
-    first, second, moved, further = torch.empty(4, most_rows, width).unbind()
-    mean, top, context, common = torch.empty(4, most_sets, width).unbind()
-    of_mean, of_top, of_context = torch.empty(3, most_sets, width).unbind()
-    pooled = torch.cat((told.whole.new_empty(len(told.whole), 2 * width), told.whole), 1)
-    sample = told.sample.t().contiguous()
+def _networks(numbers: Iterator[Tensor]) -> tuple[Actor, Critic]:
+    """Views of `numbers`, which come in the order of the functions above."""
 
-    def laid_out(block: Block) -> _Block:
-        rows, sets = block.rows, block.sets
-        many, count = rows.stop - rows.start, sets.stop - sets.start
+    def layer() -> Layer:
+        return Layer(next(numbers).numpy(), next(numbers).numpy())
 
-        def run(given: Run) -> _Run:
-            here = slice(given.sets.start - sets.start, given.sets.stop - sets.start)
-            return _Run(
-                second=given.of_sets(second),
-                moved=given.of_sets(moved),
-                further=given.of_sets(further),
-                mean=mean[here],
-                top=top[here],
-                common=common[here],
-                of_mean=of_mean[here],
-                of_top=of_top[here],
-            )
+    def encoder() -> Encoder:
+        return Encoder(layer(), layer(), layer())
 
-        return _Block(
-            values=told.values[rows],
-            sample=sample[:, rows],
-            log_prob=told.log_prob[rows],
-            advantages=told.advantages[rows],
-            acted=None if told.acted is None else told.acted[rows],
-            targets=told.targets[sets],
-            judged=None if told.judged is None else told.judged[sets],
-            share=layout.share[sets],
-            first=first[:many],
-            second=second[:many],
-            moved=moved[:many],
-            further=further[:many],
-            pooled=pooled[sets],
-            mean=mean[:count],
-            top=top[:count],
-            parts=(pooled[sets, :width], pooled[sets, width : 2 * width]),
-            context=context[:count],
-            common=common[:count],
-            of_context=of_context[:count],
-            of_mean=of_mean[:count],
-            of_top=of_top[:count],
-            runs=tuple(map(run, block.runs)),
+    return Actor(encoder(), layer(), layer(), next(numbers).numpy()), Critic(encoder(), layer())
+
+
+def _told(lived: Lived, layout: Layout, width: int) -> Told:
+    runs = [
+        (
+            run.rows.start,
+            run.sets.start - block.sets.start,
+            run.sets.stop - run.sets.start,
+            run.each,
         )
+        for block in layout.blocks
+        for run in block.runs
+    ]
+    ends = [(len(block.runs), block.rows.stop, block.sets.stop) for block in layout.blocks]
+    begins = np.array([(0, 0, 0), *ends])
+    begins[:, 0] = begins[:, 0].cumsum()
+    rows, sets = len(lived.values), len(lived.whole)
+    pooled = torch.cat((lived.whole.new_empty(sets, 2 * width), lived.whole), 1)
 
-    return tuple(map(laid_out, layout.blocks))
+    def mask(given: Tensor | None, size: int) -> FloatArray:
+        return np.ones(size, np.float32) if given is None else given.contiguous().numpy()
 
-
-def _encode(block: _Block, encoder: _Encoder) -> None:
-    """From rows to `second`, `pooled` and `context`."""
-    first, second, whole = encoder.layers()
-    torch.addmm(first.bias, block.values, first.into, out=block.first).relu_()
-    torch.addmm(second.bias, block.first, second.into, out=block.second).relu_()
-    for run in block.runs:
-        torch.sum(run.second, 0, out=run.mean)
-        torch.amax(run.second, 0, out=run.top)
-    mean, top = block.parts
-    torch.mul(block.mean, block.share, out=mean)
-    top.copy_(block.top)
-    torch.addmm(whole.bias, block.pooled, whole.into, out=block.context).relu_()
-
-
-def _back_to_rows(block: _Block, encoder: _Encoder) -> None:
-    """From `of_context` to what comes of it for `second`, which is written into `moved`."""
-    of_context = block.of_context
-    pass_on(of_context, block.context, 0.0, of_context)
-    encoder.whole.learn(block.pooled, of_context)
-    torch.mm(of_context, encoder.means, out=block.of_mean).mul_(block.share)
-    torch.mm(of_context, encoder.tops, out=block.of_top)
-    for run in block.runs:
-        torch.sub(run.second, run.top, out=run.moved)
-        pass_on(run.of_top.expand_as(run.moved), run.moved, NEAREST, run.moved)
-        run.moved.add_(run.of_mean)
+    return Told(
+        blocks=begins,
+        runs=np.array(runs),
+        values=lived.values.contiguous().numpy(),
+        pooled=pooled.numpy(),
+        share=layout.share.flatten().numpy(),
+        sample=lived.sample.t().contiguous().numpy(),
+        log_prob=lived.log_prob.contiguous().numpy(),
+        advantages=lived.advantages.contiguous().numpy(),
+        acted=mask(lived.acted, rows),
+        targets=lived.targets.contiguous().numpy(),
+        judged=mask(lived.judged, sets),
+    )
 
 
-def _back_from_rows(block: _Block, encoder: _Encoder) -> None:
-    """From `moved`, the gradient of `second`, through the layers of the rows."""
-    moved, before = block.moved, block.further
-    pass_on(moved, block.second, 0.0, moved)
-    encoder.second.learn(block.first, moved)
-    torch.mm(moved, encoder.second.weight, out=before)
-    pass_on(before, block.first, 0.0, before)
-    encoder.first.learn(block.values, before)
+def _room(told: Told, actor: Actor) -> Room:
+    width, inputs = len(actor.head.bias), actor.encoder.first.weight.shape[1]
+    actions = len(actor.last.bias)
+    _, rows, sets = np.diff(told.blocks, axis=0).max(0).tolist()
+
+    def room(*shape: int) -> FloatArray:
+        return np.empty(shape, np.float32)
+
+    def like(layer: Layer) -> Layer:
+        return Layer(np.empty_like(layer.weight), np.empty_like(layer.bias))
+
+    encoder = Encoder(*map(like, actor.encoder))
+    head = Layer(room(width, width), room(width))
+    pooled = told.pooled.shape[1]
+    square = (width, width)
+    return Room(
+        turned=Turned(
+            first=room(inputs, width),
+            second=room(*square),
+            whole=room(pooled, width),
+            means=room(*square),
+            tops=room(*square),
+            from_rows=room(*square),
+            from_sets=room(*square),
+            to_rows=room(*square),
+            to_sets=room(*square),
+            last=room(width, actions),
+        ),
+        parts=Actor(encoder, head, like(actor.last), np.empty_like(actor.log_deviation)),
+        first=room(rows, width),
+        second=room(rows, width),
+        hidden=room(rows, width),
+        of_second=room(rows, width),
+        of_hidden=room(rows, width),
+        mean=room(rows, actions),
+        of_mean=room(rows * actions),
+        log_ratio=room(rows),
+        of_ratio=room(rows),
+        total=room(sets, width),
+        top=room(sets, width),
+        of_top=room(sets, width),
+        context=room(sets, width),
+        of_context=room(sets, width),
+        common=room(sets, width),
+        value=room(sets, 1),
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lnagents.learn import row_sets
+from lnagents.learn import sweep as module
 from lnagents.learn.algorithms import AlgorithmName
 from lnagents.learn.improve import Experience, can_be_swept, differentiate, sweep
 from lnagents.learn.policy import Policy
@@ -70,12 +69,9 @@ def task() -> MatchTask:
     return MatchTask(batch=SAMPLES, choices=False)
 
 
-@pytest.fixture(params=[8, 4_096])
-def block_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(row_sets, "BLOCK_ROWS", request.param)
-    row_sets._layout.cache_clear()
-    yield
-    row_sets._layout.cache_clear()
+@pytest.fixture(params=[8, 640])
+def block_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SMALL", request.param * 8**2)
 
 
 @pytest.mark.usefixtures("block_rows")
