@@ -21,6 +21,9 @@ from lnagents.model.kernel import direct, inlined, kernel
 
 Array: TypeAlias = NDArray[np.float32]
 
+BLOCK_ROWS = 256
+"""For so many rows with padding there is room; sets are worked on in blocks that fit in there."""
+
 
 class Weights(NamedTuple):
     """Of a `ChannelActor`: [outputs, inputs] and [outputs] of each layer."""
@@ -62,6 +65,8 @@ class Room(NamedTuple):
     common: Array
     means: Array
     """[actions, rows]."""
+    deviation: Array
+    """[actions]."""
 
 
 class Acting:
@@ -74,6 +79,8 @@ class Acting:
         self._actor = actor
         layers = (rows[0], rows[2], whole[0], head[0], head[2])
         self._weights = Weights(*(array for layer in layers for array in _arrays(layer)))
+        self._log_deviation = actor.log_deviation.detach().numpy()
+        self._padded, self._room = 0, _room(self._weights, 1, 0)
 
     def decide(
         self, rows: Tensor, whole: Tensor, mask: Tensor, noise: Tensor | None = None
@@ -89,18 +96,20 @@ class Acting:
         Returns:
             [..., rows, actions] and log densities [..., rows], both 0 for padding.
         """
-        with torch.no_grad():
-            deviation = self._actor.deviation()
-        weights = self._weights
-        actions = len(weights.last)
+        sets, padded = mask.shape[:-1].numel(), mask.shape[-1]
+        if padded != self._padded:
+            most = max(1, BLOCK_ROWS // max(1, padded))
+            self._padded, self._room = padded, _room(self._weights, most, padded)
+        actions = len(self._weights.last)
         sample = np.zeros((*mask.shape, actions), np.float32)
         log_prob = np.zeros(mask.shape, np.float32)
-        sets, padded = mask.shape[:-1].numel(), mask.shape[-1]
         given = sample if noise is None else noise.contiguous().numpy()
         _decide(
-            weights,
-            deviation.numpy(),
-            _room(weights, sets, padded),
+            self._weights,
+            self._log_deviation,
+            self._actor.least,
+            self._actor.most,
+            self._room,
             rows.contiguous().numpy().reshape(sets * padded, rows.shape[-1]),
             whole.contiguous().numpy().reshape(sets, whole.shape[-1]),
             mask.contiguous().numpy().reshape(sets, padded),
@@ -132,13 +141,16 @@ def _room(weights: Weights, sets: int, padded: int) -> Room:
         np.empty((hidden, sets), np.float32),
         np.empty((hidden, sets), np.float32),
         np.empty((len(weights.last), rows), np.float32),
+        np.empty(len(weights.last), np.float32),
     )
 
 
 @kernel
 def decide_rows(
     weights: Weights,
-    deviation: Array,
+    log_deviation: Array,
+    least: float,
+    most: float,
     room: Room,
     rows: Array,
     whole: Array,
@@ -151,8 +163,10 @@ def decide_rows(
 
     Args:
         weights: of the actor.
-        deviation: [actions].
-        room: for as many rows and sets.
+        log_deviation: [actions].
+        least: bound of it.
+        most: likewise.
+        room: for one set at least.
         rows: [sets * padded rows, row features].
         whole: [sets, whole features].
         mask: [sets, padded rows].
@@ -160,13 +174,31 @@ def decide_rows(
         sample: [sets * padded rows, actions], zeros to be filled in.
         log_prob: [sets * padded rows], likewise.
     """
-    sets, hidden = len(whole), len(weights.head)
-    count = _lay_out(mask, rows, room)
+    actions = len(log_deviation)
+    constant = 0.5 * math.log(2.0 * math.pi) * actions
+    for action in range(actions):
+        bounded = min(max(float(log_deviation[action]), least), most)
+        room.deviation[action] = math.exp(bounded)
+        constant += bounded
+    together = len(room.begin) - 1
+    for first in range(0, len(whole), together):
+        end = min(first + together, len(whole))
+        count = _means(weights, room, rows, whole, mask, first, end)
+        _draw(room, count, np.float32(constant), noise, sample, log_prob)
+
+
+@inlined
+def _means(
+    weights: Weights, room: Room, rows: Array, whole: Array, mask: Array, first: int, end: int
+) -> int:
+    """Compute those of the sets from `first` to `end`; of how many rows."""
+    sets, hidden = end - first, len(weights.head)
+    count = _lay_out(room, rows, mask, first, end)
     _affine(weights.first, weights.first_bias, room.given, count, room.hidden)
     _rectify(room.hidden, count)
     _affine(weights.second, weights.second_bias, room.hidden, count, room.embedded)
     _rectify(room.embedded, count)
-    _pool(room, whole, hidden)
+    _pool(room, whole, hidden, first, end)
     _affine(weights.whole, weights.whole_bias, room.wholes, sets, room.context)
     _rectify(room.context, sets)
     # The head's part of the whole, once for all rows of a set.
@@ -179,22 +211,22 @@ def decide_rows(
     _add(weights.head, 0, room.embedded, count, room.hidden)
     _rectify(room.hidden, count)
     _affine(weights.last, weights.last_bias, room.hidden, count, room.means)
-    _draw(deviation, room, count, noise, sample, log_prob)
+    return count
 
 
 @inlined
-def _lay_out(mask: Array, rows: Array, room: Room) -> int:
-    """Real rows side by side, each as a column of `given`; how many."""
+def _lay_out(room: Room, rows: Array, mask: Array, first: int, end: int) -> int:
+    """The real rows of some sets side by side, each as a column of `given`; how many."""
     count = 0
-    sets, padded = mask.shape
-    for one in range(sets):
-        room.begin[one] = count
+    padded = mask.shape[1]
+    for one in range(first, end):
+        room.begin[one - first] = count
         for row in range(padded):
             if mask[one, row] != 0.0:
                 room.place[count] = one * padded + row
-                room.owner[count] = one
+                room.owner[count] = one - first
                 count += 1
-    room.begin[sets] = count
+    room.begin[end - first] = count
     for row in range(count):
         values = rows[room.place[row]]
         for feature in range(len(values)):
@@ -203,38 +235,35 @@ def _lay_out(mask: Array, rows: Array, room: Room) -> int:
 
 
 @inlined
-def _pool(room: Room, whole: Array, hidden: int) -> None:
+def _pool(room: Room, whole: Array, hidden: int, first: int, end: int) -> None:
     """Mean and maximum of each set's rows, zeros if it has none, and what belongs to the whole."""
-    sets, features = whole.shape
+    sets = end - first
     for output in range(hidden):
         values = room.embedded[output]
         for one in range(sets):
-            first, end = room.begin[one], room.begin[one + 1]
+            begin, stop = room.begin[one], room.begin[one + 1]
             total = top = np.float32(0.0)  # no embedding is negative
-            for row in range(first, end):
+            for row in range(begin, stop):
                 value = values[row]
                 total += value
                 top = value if value > top else top
-            room.wholes[output, one] = total / np.float32(max(1, end - first))
+            room.wholes[output, one] = total / np.float32(max(1, stop - begin))
             room.wholes[hidden + output, one] = top
     for one in range(sets):
-        for feature in range(features):
-            room.wholes[2 * hidden + feature, one] = whole[one, feature]
+        for feature in range(whole.shape[1]):
+            room.wholes[2 * hidden + feature, one] = whole[first + one, feature]
 
 
 @inlined
 def _draw(
-    deviation: Array, room: Room, count: int, noise: Array, sample: Array, log_prob: Array
+    room: Room, count: int, constant: np.float32, noise: Array, sample: Array, log_prob: Array
 ) -> None:
     """Means with as much of the noise as there is deviation."""
-    actions = len(deviation)
-    constant = np.float32(0.5 * math.log(2.0 * math.pi)) * np.float32(actions)
-    for action in range(actions):
-        constant += np.float32(math.log(deviation[action]))
+    deviation = room.deviation
     for row in range(count):
         place = room.place[row]
         density = -constant
-        for action in range(actions):
+        for action in range(len(deviation)):
             moved = noise[place, action]
             density -= np.float32(0.5) * moved * moved
             sample[place, action] = room.means[action, row] + deviation[action] * moved

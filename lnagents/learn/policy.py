@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from copy import copy, deepcopy
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from lnagents.learn.opponent import OpponentModel
 from lnagents.learn.samples import Decision, Noise, Others, Sight
 from lnagents.learn.settings import OpponentMode, Recurrence, TrainSettings
 from lnagents.learn.task import Actions, Seen, TaskShape
-from lnagents.learn.team import TeamActor, TeamSizes
+from lnagents.learn.team import ChoiceActor, TeamActor, TeamSizes
 from lnagents.model.errors import CheckpointError
 
 
@@ -117,7 +118,6 @@ class Policy:
         rows = self.actor.rows
         return None if rows is None or self.sizes.copies else Acting(rows)
 
-    @torch.no_grad()
     def decide(
         self, sight: Sight, noise: Noise | None = None, acting: Acting | None = None
     ) -> Decision:
@@ -128,31 +128,38 @@ class Policy:
             noise: what is drawn with; None: the most likely is decided.
             acting: what `acting` gave, if it is at hand.
         """
-        agents = sight.whole.shape[:2]
-        seen = sight.agents_first() if self.sizes.copies else sight
-        choice = torch.zeros(agents, dtype=torch.int64)
-        choice_log_prob = sight.rows.new_zeros(agents)
         acting = acting or self.acting()
-        if acting is not None:
-            moved = None if noise is None else noise.rows
-            sample, sample_log_prob = acting.decide(sight.rows, sight.whole, sight.mask, moved)
-        elif self.actor.rows is not None:
-            mean, deviation = self.actor.rows(seen.rows, seen.whole, seen.mask)
-            moved = torch.zeros_like(mean) if noise is None else noise.rows.transpose(0, 1)
-            sample = torch.addcmul(mean, deviation, moved).transpose(0, 1)
-            sample_log_prob = ppo.standard_log_prob(moved, deviation).transpose(0, 1)
-            sample = sample * sight.mask.unsqueeze(-1)
-            sample_log_prob = sample_log_prob * sight.mask
+        if acting is None:
+            rows = self._rows_decided(sight, noise)
         else:
-            sample = sight.rows.new_zeros((*sight.mask.shape, 0))
-            sample_log_prob = torch.zeros_like(sight.mask)
-        if self.actor.choice is not None:
-            odds = self.actor.choice(seen.rows, seen.whole, seen.mask, seen.allowed)
-            if self.sizes.copies:
-                odds = odds.transpose(0, 1)
-            choice = (odds if noise is None else odds + noise.choice).argmax(-1)
-            choice_log_prob = odds.gather(-1, choice.unsqueeze(-1)).squeeze(-1)
-        return Decision(sample, sample_log_prob, choice, choice_log_prob)
+            moved = None if noise is None else noise.rows
+            rows = acting.decide(sight.rows, sight.whole, sight.mask, moved)
+        if self.actor.choice is None:
+            return Decision(*rows, *_nothing_chosen(sight.mask.shape[:2]))
+        return Decision(*rows, *self._chosen(self.actor.choice, sight, noise))
+
+    @torch.no_grad()
+    def _rows_decided(self, sight: Sight, noise: Noise | None) -> tuple[Tensor, Tensor]:
+        """Of agents each with weights of its own, or of none."""
+        if self.actor.rows is None:
+            return sight.rows.new_zeros((*sight.mask.shape, 0)), torch.zeros_like(sight.mask)
+        seen = sight.agents_first()
+        mean, deviation = self.actor.rows(seen.rows, seen.whole, seen.mask)
+        moved = torch.zeros_like(mean) if noise is None else noise.rows.transpose(0, 1)
+        sample = torch.addcmul(mean, deviation, moved).transpose(0, 1)
+        log_prob = ppo.standard_log_prob(moved, deviation).transpose(0, 1)
+        return sample * sight.mask.unsqueeze(-1), log_prob * sight.mask
+
+    @torch.no_grad()
+    def _chosen(
+        self, actor: ChoiceActor, sight: Sight, noise: Noise | None
+    ) -> tuple[Tensor, Tensor]:
+        seen = sight.agents_first() if self.sizes.copies else sight
+        odds = actor(seen.rows, seen.whole, seen.mask, seen.allowed)
+        if self.sizes.copies:
+            odds = odds.transpose(0, 1)
+        choice = (odds if noise is None else odds + noise.choice).argmax(-1)
+        return choice, odds.gather(-1, choice.unsqueeze(-1)).squeeze(-1)
 
     @torch.no_grad()
     def behaviour(self, sight: Sight) -> Behaviour:
@@ -225,3 +232,9 @@ class Policy:
             finite = odds.masked_fill(sight.allowed == 0.0, 0.0)
             entropy = entropy - ppo.masked_mean((odds.exp() * finite).sum(-1), weights)
         return Judgement(sample_log_prob, choice_log_prob, entropy)
+
+
+@functools.lru_cache(maxsize=16)
+def _nothing_chosen(agents: torch.Size) -> tuple[Tensor, Tensor]:
+    """Where there are no choices: the same zeros every time, for nobody changes them."""
+    return torch.zeros(agents, dtype=torch.int64), torch.zeros(agents)
