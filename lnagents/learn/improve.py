@@ -12,6 +12,7 @@ from torch.nn import Parameter
 
 from lnagents.learn import ppo
 from lnagents.learn.adam import Adam
+from lnagents.learn.leash import Leash
 from lnagents.learn.networks import ChannelActor, ChannelCritic
 from lnagents.learn.policy import Policy
 from lnagents.learn.row_sets import RowSets
@@ -146,7 +147,7 @@ def improve(
     generator: torch.Generator,
     entropy_weight: float,
 ) -> Improvement:
-    """Passes over `experience` until there were enough, or the actor has moved far enough.
+    """Passes over `experience`, with the actor on a leash of `TrainSettings.target_divergence`.
 
     A row is a decision of its own, so that the trusted region of PPO does not shrink with the
     number of rows.
@@ -161,24 +162,34 @@ def improve(
     """
     settings = policy.settings
     common = _common(policy, experience)
-    swept = can_be_swept(policy, critic, experience)
+    leash = Leash([*policy.actor.parameters(), *common], settings.target_divergence)
+    way = sweep if can_be_swept(policy, critic, experience) else differentiate
     how = Improvement()
     losses: list[float] = []
+
+    def look_at(part: Experience) -> _Pass:
+        look = leash.within(lambda: way(policy, critic, part, entropy_weight))
+        how.divergence, how.entropy = look.divergence, look.entropy
+        return look
+
+    def move() -> float:
+        return ppo.move(optimiser, policy.actor, critic, settings.max_gradient_norm, common)
+
+    part = experience
     for epoch in range(settings.epochs):
         for part in experience.parts(settings.minibatches, generator):
             optimiser.clear()
-            look = (sweep if swept else differentiate)(policy, critic, part, entropy_weight)
-            how.divergence, how.entropy = look.divergence, look.entropy
-            if how.divergence > settings.target_divergence:
+            look = look_at(part)
+            if leash.taut:
                 return how
             how.epochs = epoch + 1
             if epoch == 0:
                 losses.append(look.value_loss)
                 how.value_loss = sum(losses) / len(losses)
             look.derive()
-            how.gradient_norm = ppo.move(
-                optimiser, policy.actor, critic, settings.max_gradient_norm, common
-            )
+            how.gradient_norm = leash.step(look, move)
+    if not leash.surely_slack:
+        look_at(part)
     return how
 
 

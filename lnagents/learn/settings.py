@@ -103,7 +103,8 @@ class TrainSettings(StrictModel):
     clip: Annotated[float, Field(gt=0.0)] = 0.2
     """Largest relative change of an action's probability that the objective rewards."""
     target_divergence: Annotated[float, Field(gt=0.0)] = 0.02
-    """No further pass once old and new actor are this far apart (KL, nats per decision)."""
+    """How far an update may move the actors (KL(old || new), nats per decision), see
+    `lnagents.learn.leash`."""
     entropy: Schedule = constant(1e-3)
     """Weight of the exploration's entropy."""
     value_weight: Annotated[float, Field(gt=0.0)] = 0.5

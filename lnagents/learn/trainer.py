@@ -61,7 +61,8 @@ class TrainReport:
     epochs: int
     """Passes over the experience that were begun."""
     divergence: float
-    """KL(old || new) in nats per decision, at the last minibatch."""
+    """KL(old || new) in nats per decision where the update ended; before its last step, if all of
+    it stayed far from the limit."""
     entropy: float
     """Of the exploration, in nats per decision, at the last minibatch."""
     value_loss: float
