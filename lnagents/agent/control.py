@@ -434,6 +434,8 @@ class AgentControl:
         details = exc.details() or exc.code().name
         if exc.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             raise NodeUnavailableError(f"no agent listens on {self.path}") from exc
+        if details == "Deadline Exceeded":  # gRPC's own words: an agent would say what took so long
+            raise NodeTimeoutError(f"the agent on {self.path} did not answer in time") from exc
         raise _ERROR_OF_STATUS.get(exc.code(), LnagentsError)(details) from exc
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from lnagents.agent import control as control_module
 from lnagents.agent.actor import LearnerStats
 from lnagents.agent.control import AgentControl, Outcomes, serve_control, socket_path
 from lnagents.agent.delegation_ledger import DelegationTotals
@@ -25,6 +26,7 @@ from lnagents.model.errors import (
     LimitExceededError,
     LnagentsError,
     MarketError,
+    NodeTimeoutError,
     NodeUnavailableError,
     PaymentError,
     PriceError,
@@ -232,6 +234,20 @@ async def test_without_a_daemon_that_is_said(tmp_path: Path) -> None:
     async with AgentControl(tmp_path) as control:
         with pytest.raises(NodeUnavailableError, match="no agent listens on"):
             await control.status()
+
+
+async def test_a_daemon_that_hangs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class HangingDaemon(ScriptedDaemon):
+        async def checkpoint(self) -> CheckpointReport:
+            await asyncio.sleep(60.0)
+            raise AssertionError
+
+    monkeypatch.setattr(control_module, "CALL_SECONDS", 0.2)
+    async with serve_control(HangingDaemon(), Outcomes(), tmp_path), AgentControl(tmp_path) as it:
+        with pytest.raises(NodeTimeoutError, match=rf"the agent on {tmp_path}.* in time"):
+            await it.checkpoint()
 
 
 def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
