@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 STUDY = "tuning.json"
 """In the folder of an experiment's results."""
 
+ITERATIONS = "iterations"
+"""Of `lnagents.learn.settings.TrainSettings`."""
+
 
 def tune(
     definition: Definition,
@@ -158,10 +161,11 @@ def _first_trainings(definition: Definition, tuning: Tuning) -> dict[str, Traini
 
 
 def _without(training: Training, tuning: Tuning) -> Training:
-    """The same without what is searched: what is found can be put into the definition."""
+    """The same without what a search decides: what is found can be put into the definition."""
     lessons = training.lessons
+    decided = {*tuning.space, *(() if tuning.iterations is None else (ITERATIONS,))}
     train, changes = (
-        {name: value for name, value in given.items() if name not in tuning.space}
+        {name: value for name, value in given.items() if name not in decided}
         for given in (lessons.train, training.changes)
     )
     shorn = lessons.model_copy(update={"train": train})
@@ -170,7 +174,7 @@ def _without(training: Training, tuning: Tuning) -> Training:
 
 def _changed(first: Training, tuning: Tuning, values: Mapping[str, float], seed: int) -> Training:
     """The training with other settings, and another seed."""
-    count = {} if tuning.iterations is None else {"iterations": tuning.iterations}
+    count = {} if tuning.iterations is None else {ITERATIONS: tuning.iterations}
     changes = {**first.changes, **values, **count}
     return first.model_copy(update={"changes": changes, "seed": seed})
 

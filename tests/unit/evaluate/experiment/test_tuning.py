@@ -111,7 +111,7 @@ def test_what_was_found_can_be_put_into_the_definition(tmp_path: Path) -> None:
     whole = search(tmp_path)
     text = TEXT.replace(
         "rewards:", "by_reward: {competitive: {learning_rate: 0.002, discount: 0.3}}\n  rewards:"
-    )
+    ).replace("hidden: 8", "hidden: 8, iterations: 7")
     assert search(tmp_path, definition(text)) == whole  # still the record of this search
 
 
