@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lnagents.model.kernel import kernel
+from lnagents.model.kernel import inlined, kernel
 from lnagents.model.payment import FailureCode
 from lnagents.twin.directions import BY_HOP, BY_LND
 from lnagents.twin.events import next_time, pop, push, room_for_events
@@ -110,7 +110,7 @@ def run(state: State, until: float) -> int:
         cursor[NEXT_PAYMENT] += 1
 
 
-@kernel
+@inlined
 def has_all_room(desk: Desk, mind: Mind) -> bool:
     """Whether one step more fits into every array."""
     return (
@@ -120,12 +120,12 @@ def has_all_room(desk: Desk, mind: Mind) -> bool:
     )
 
 
-@kernel
+@inlined
 def _has_room_to_report(desk: Desk, mind: Mind) -> bool:
     return room_in_log(desk.log) and has_room(mind.memory, MAX_HOPS) and can_learn(mind.gossip)
 
 
-@kernel
+@inlined
 def _pay_at_once(state: State, payment: int, now: float) -> int:
     """Make a payment that takes no time, attempt after attempt, unless it has to be split."""
     desk, mind, switch = state.desk, state.mind, state.switch
@@ -157,7 +157,7 @@ def _pay_at_once(state: State, payment: int, now: float) -> int:
             return FINISHED
 
 
-@kernel
+@inlined
 def _carry(
     switch: Switch, space: SearchSpace, used: Int32Array, hops: int, total: int, priority: bool
 ) -> tuple[int, int]:

@@ -5,7 +5,7 @@ Nothing here knows about time or about payments in several parts.
 
 from __future__ import annotations
 
-from lnagents.model.kernel import kernel
+from lnagents.model.kernel import inlined, kernel
 from lnagents.model.payment import FailureCode
 from lnagents.twin.commitment import (
     COUNT,
@@ -52,7 +52,7 @@ OWN = -1
 """Instead of an amount: nothing came in, the node is the sender."""
 
 
-@kernel
+@inlined
 def set_out(switch: Switch, edge: int, amount: int, expiry: int) -> int:
     """The edge's source sends an HTLC of its own: `ACCEPTED`, or a code and nothing was sent."""
     if switch.down[switch.edge_target[edge]]:
@@ -63,7 +63,7 @@ def set_out(switch: Switch, edge: int, amount: int, expiry: int) -> int:
     return code
 
 
-@kernel
+@inlined
 def go_on(switch: Switch, request: ForwardRequest, priority: bool) -> tuple[int, int]:
     """The node between two edges forwards an HTLC, or refuses to.
 
@@ -86,7 +86,7 @@ def go_on(switch: Switch, request: ForwardRequest, priority: bool) -> tuple[int,
     return code, request.edge_out
 
 
-@kernel
+@inlined
 def _admits(switch: Switch, edge: int, amount: int) -> bool:
     """Whether enough stays free for payments with priority if the HTLC goes out over the edge."""
     share = switch.kept_free[edge]
@@ -99,13 +99,13 @@ def _admits(switch: Switch, edge: int, amount: int) -> bool:
     return bool(left >= share * slots and free >= share * switch.capacity[edge >> 1])
 
 
-@kernel
+@inlined
 def arrive(switch: Switch, amount: int, total: int, expiry: int) -> int:
     """The receiver of a payment of `total` msat gets an HTLC: `ACCEPTED` or a code."""
     return check_receive(amount, total, total, expiry, switch.final_cltv_delta, switch.height)
 
 
-@kernel
+@inlined
 def settle_hop(switch: Switch, edge: int, amount_in: int, amount: int, last: bool) -> None:
     """The preimage comes back over one edge, and both its ends count what they earned.
 

@@ -104,7 +104,7 @@ def in_range(policy: Int64Array, row: int, capacity: int, amount: int) -> bool:
     )
 
 
-@kernel
+@inlined
 def choose_own(
     gossip: Gossip,
     liquidity: Liquidity,

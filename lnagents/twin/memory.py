@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lnagents.model.kernel import kernel
+from lnagents.model.kernel import inlined, kernel
 from lnagents.twin.network import FloatArray, Int32Array, Int64Array
 from lnagents.twin.settings import SenderNumbers
 
@@ -140,7 +140,7 @@ def has_room(memory: Memory, hops: int) -> bool:
     return bool(memory.used[PAIRS] + 2 * hops + 1 <= len(memory.pair_link))
 
 
-@kernel
+@inlined
 def load_sender(memory: Memory, sender: int) -> None:
     """Make `node_group` show what `sender` knows; nothing to do if it does so already."""
     loaded = memory.used[LOADED]
@@ -168,7 +168,7 @@ def has_results(memory: Memory, from_node: int) -> bool:
     return bool(memory.node_group[from_node] != NOBODY)
 
 
-@kernel
+@inlined
 def find_pair(memory: Memory, group: int, to_node: int) -> int:
     """The pair of a group that leads to `to_node`; -1 if there is none."""
     mask = len(memory.slots) - 1
@@ -182,7 +182,7 @@ def find_pair(memory: Memory, group: int, to_node: int) -> int:
         slot = (slot + 1) & mask
 
 
-@kernel
+@inlined
 def succeed(memory: Memory, pair: int, amount: int, now: float) -> None:
     """Remember the greatest amount that arrived; a smaller one that failed failed by chance."""
     memory.pair_time[pair, SUCCESS] = now
@@ -254,7 +254,7 @@ def pardon(
     return False
 
 
-@kernel
+@inlined
 def pair_of(memory: Memory, sender: int, from_node: int, to_node: int) -> int:
     """The loaded sender's pair, made if it is new."""
     group = memory.node_group[from_node]

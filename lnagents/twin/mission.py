@@ -6,7 +6,7 @@ What a failure says about whom is LND's routing/result_interpretation.go; `repor
 
 from __future__ import annotations
 
-from lnagents.model.kernel import kernel
+from lnagents.model.kernel import inlined, kernel
 from lnagents.model.payment import FailureCode
 from lnagents.twin.memory import (
     Memory,
@@ -47,7 +47,7 @@ _INTERNAL = int(FailureCode.INTERNAL_FAILURE)
 _UNREADABLE = int(FailureCode.UNREADABLE_FAILURE)
 
 
-@kernel
+@inlined
 def report_success(
     memory: Memory,
     numbers: SenderNumbers,
@@ -214,7 +214,7 @@ def _is_policy_failure(code: int) -> bool:
     return code in (_DISABLED, _BELOW_MINIMUM, _FEE_INSUFFICIENT, _INCORRECT_CLTV)
 
 
-@kernel
+@inlined
 def _note(
     memory: Memory, noted: int, channel_nodes: Int32Array, edge: int, amount: int, success: bool
 ) -> int:
@@ -233,7 +233,7 @@ def _note(
     return max(noted, place + 1)
 
 
-@kernel
+@inlined
 def _remember(memory: Memory, numbers: SenderNumbers, sender: int, noted: int, now: float) -> None:
     """Apply what was noted to the results of the loaded sender."""
     for place in range(noted):

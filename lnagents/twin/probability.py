@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from lnagents.model.kernel import kernel
+from lnagents.model.kernel import inlined, kernel
 from lnagents.twin.memory import (
     FAILURE,
     FAILURE_WEIGHT,
@@ -42,7 +42,7 @@ _ONE_BEYOND = 37.0
 _NO_BOUND = int(np.iinfo(np.int64).max)
 
 
-@kernel
+@inlined
 def edge_probability(
     memory: Memory,
     numbers: SenderNumbers,
@@ -111,7 +111,7 @@ def capacity_factor(amount: int, capacity: int, fraction: float) -> float:
     return 1.0 - (1.0 - _LEAST_FACTOR) / (1.0 + math.exp(exponent))
 
 
-@kernel
+@inlined
 def _node_probability(
     memory: Memory, numbers: SenderNumbers, group: int, amount: int, now: float, untried: float
 ) -> float:
@@ -166,7 +166,7 @@ def _sum_group(memory: Memory, numbers: SenderNumbers, group: int, amount: int, 
     memory.group_sums[group, FAILURE_WEIGHT] = weight
 
 
-@kernel
+@inlined
 def _recovering(
     memory: Memory,
     numbers: SenderNumbers,

@@ -10,7 +10,7 @@ LND finds, not the optimum.
 
 from __future__ import annotations
 
-from lnagents.model.kernel import inlined, kernel
+from lnagents.model.kernel import inlined
 from lnagents.twin.bounds import DIRECTED, HOPELESS, blind_bounds, clear_losses, find_bounds
 from lnagents.twin.commitment import LEAST_HTLC, Liquidity, sendable
 from lnagents.twin.expansion import (
@@ -36,7 +36,7 @@ NO_BALANCE = -2
 """LND's `errInsufficientBalance`: all own channels together cannot send the amount."""
 
 
-@kernel
+@inlined
 def find_route(
     space: SearchSpace,
     gossip: Gossip,

@@ -8,7 +8,7 @@ route is left, the time is over, or a failure is final.
 
 from __future__ import annotations
 
-from lnagents.model.kernel import kernel
+from lnagents.model.kernel import inlined, kernel
 from lnagents.model.payment import HOP_BY_HOP_SLACK
 from lnagents.twin.commitment import Liquidity
 from lnagents.twin.directions import BY_HOP, BY_ROUTE
@@ -123,7 +123,7 @@ def take_turn(state: State, payment: int, now: float) -> None:
         payments.time[payment, TAKEN] = now - payments.time[payment, AT]
 
 
-@kernel
+@inlined
 def find_part(
     mind: Mind, liquidity: Liquidity, number: Int64Array, height: int, now: float
 ) -> tuple[int, int]:
@@ -236,7 +236,7 @@ def end_attempt(desk: Desk, mind: Mind, agents: Agents, attempt: int, now: float
     push(desk.events, now, CONTINUE, payment, True)
 
 
-@kernel
+@inlined
 def remember_success(mind: Mind, sender: int, hops: int, now: float) -> None:
     """The sender remembers that an HTLC came along the route in the search space."""
     space = mind.space
