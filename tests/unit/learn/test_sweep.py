@@ -65,8 +65,21 @@ class Case:
         return [look.divergence, look.entropy, look.value_loss], found
 
 
+class Several(MatchTask):
+    """Several actions are taken for each row, and two rows may be the same."""
+
+    def __init__(self) -> None:
+        super().__init__(batch=SAMPLES, choices=False)
+        self.shape = replace(self.shape, actions=("level", "base", "inbound"))
+
+    def reset(self, seeds: Any) -> Seen:
+        seen = super().reset(seeds)
+        seen.rows[::3, :, 1] = seen.rows[::3, :, 0]
+        return seen
+
+
 def task() -> MatchTask:
-    return MatchTask(batch=SAMPLES, choices=False)
+    return Several()
 
 
 @pytest.fixture(params=[8, 640])
@@ -107,6 +120,20 @@ def test_a_sweep_follows_the_networks() -> None:
     case.shake(torch.Generator().manual_seed(3))
     again = case.gradients(sweep)[1]
     torch.testing.assert_close(again, case.gradients(differentiate)[1], rtol=1e-3, atol=1e-6)
+
+
+def test_the_same_sweep_gives_the_same_bits() -> None:
+    first, second = (Case(task()).gradients(sweep) for _ in range(2))
+    assert first[0] == second[0]
+    assert all(map(torch.equal, first[1], second[1]))
+
+
+def test_weights_that_are_views_are_refused() -> None:
+    case = Case(task())
+    layer = case.policy.actor.rows.last  # type: ignore[union-attr]
+    layer.weight.data = layer.weight.detach().t().contiguous().t()
+    with pytest.raises(ValueError, match="do not lie side by side"):
+        case.gradients(sweep)
 
 
 class Bare(MatchTask):
