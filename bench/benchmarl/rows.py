@@ -36,6 +36,7 @@ class Rows(Model):
             min_deviation=ours.min_deviation,
             max_deviation=ours.max_deviation,
             copies=0,
+            remembered=0,
         )
         generator = torch.Generator().manual_seed(SEED)
         self.judges = self.output_leaf_spec.shape[-1] == 1
