@@ -41,7 +41,7 @@ class Rows(Model):
         generator = torch.Generator().manual_seed(SEED)
         self.judges = self.output_leaf_spec.shape[-1] == 1
         kind = ChannelCritic if self.judges else ChannelActor
-        self.network = kind(sizes, generator)
+        self.network: Any = kind(sizes, generator)
         width = self.input_leaf_spec.shape[-1] - len(NODE_FEATURE_NAMES)
         most = width // (1 + len(CHANNEL_FEATURE_NAMES))
         # In a vector, parts are in the order of their names: channel_mask, channels, node.

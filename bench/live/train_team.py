@@ -22,7 +22,8 @@ from lnagents.env.twin_world import TwinTimes, TwinWorld
 from lnagents.evaluate import train_run
 from lnagents.evaluate.experiment.families import CompetingPaths, Split, draw_arena
 from lnagents.evaluate.training import LightningTask
-from lnagents.learn.settings import AlgorithmName, Schedule, TrainSettings
+from lnagents.learn.algorithms import AlgorithmName
+from lnagents.learn.settings import Schedule, TrainSettings
 from lnagents.learn.trainer import Trainer
 from lnagents.twin.settings import LatencySettings, TwinSettings
 
