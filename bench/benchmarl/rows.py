@@ -37,6 +37,7 @@ class Rows(Model):
             max_deviation=ours.max_deviation,
             copies=0,
             remembered=0,
+            foreseen=0,
         )
         generator = torch.Generator().manual_seed(SEED)
         self.judges = self.output_leaf_spec.shape[-1] == 1

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lnagents.learn.adam import Adam
 from lnagents.learn.networks import ChannelActor
@@ -48,18 +49,22 @@ def fit_to_rule(
     Raises:
         ConfigError: there is no such action or feature.
     """
-    weights = _weights(sizes, rule)
+    seen = sizes.seen
+    weights = _weights(seen, rule)
     agents = (sizes.copies,) if sizes.copies else ()
     optimiser = Adam(actor.parameters(), LEARNING_RATE)
     mask = torch.ones(*agents, SAMPLES, ROWS)
     error = torch.zeros(())
     for _ in range(STEPS):
-        rows = _drawn((*mask.shape, len(sizes.channel_features)), generator)
-        whole = _drawn((*mask.shape[:-1], len(sizes.node_features)), generator)
-        if sizes.remembered:  # rules know nothing of it, and fresh actors do not heed it
-            whole[..., -sizes.remembered :] = 0.0
+        rows = _drawn((*mask.shape, len(seen.channel_features)), generator)
+        whole = _drawn((*mask.shape[:-1], len(seen.node_features)), generator)
         levels = (rows @ weights[:-1] + weights[-1]).clamp(-HIGHEST_LEVEL, HIGHEST_LEVEL)
-        mean, _ = actor(rows, whole, mask)
+        # Fresh actors do not heed what is foreseen and remembered.
+        mean, _ = actor(
+            functional.pad(rows, (0, sizes.foreseen)),
+            functional.pad(whole, (0, sizes.remembered)),
+            mask,
+        )
         error = (mean - levels.atanh()).square().mean()
         optimiser.clear()
         torch.autograd.backward(error)

@@ -7,6 +7,7 @@ import math
 from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -68,11 +69,11 @@ class Policy:
         self.opponents = (
             None
             if settings.opponent_model is OpponentMode.NONE
-            else OpponentModel(shape, settings, generator)
+            else OpponentModel(shape, settings, _apart(generator, 0))
         )
         """Foresees what others do, for the actors."""
         recurrent = settings.recurrence is not Recurrence.NONE
-        self.memory = Memory(self.sizes, generator) if recurrent else None
+        self.memory = Memory(self.sizes, _apart(generator, 1)) if recurrent else None
         """What agents remember, as part of what they see."""
 
     def weights(self) -> State:
@@ -232,6 +233,12 @@ class Policy:
             finite = odds.masked_fill(sight.allowed == 0.0, 0.0)
             entropy = entropy - ppo.masked_mean((odds.exp() * finite).sum(-1), weights)
         return Judgement(sample_log_prob, choice_log_prob, entropy)
+
+
+def _apart(generator: torch.Generator, place: int) -> torch.Generator:
+    """A stream of its own: without what draws from it all else is drawn as it is with it."""
+    seed = np.random.SeedSequence((generator.initial_seed(), place)).generate_state(1).item()
+    return torch.Generator().manual_seed(seed)
 
 
 @functools.lru_cache(maxsize=16)

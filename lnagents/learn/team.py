@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -34,6 +34,8 @@ class TeamSizes:
     """Agents with weights of their own; 0 if all share theirs."""
     remembered: int
     """How many of the last `node_features` are what an agent remembers; 0: it does not."""
+    foreseen: int
+    """How many of the last `channel_features` come from a model of others; 0: there is none."""
 
     @classmethod
     def of(cls, shape: TaskShape, settings: TrainSettings, algorithm: Algorithm) -> TeamSizes:
@@ -45,8 +47,9 @@ class TeamSizes:
         seen = shape.neighbour_features if algorithm.neighbours else ()
         remembered = 0 if settings.recurrence is Recurrence.NONE else settings.hidden
         seen = (*seen, *(f"memory_{place}" for place in range(remembered)))
+        foreseen = forecast_names(shape, settings)
         return cls(
-            channel_features=shape.row_features + forecast_names(shape, settings),
+            channel_features=shape.row_features + foreseen,
             node_features=shape.whole_features + seen,
             actions=shape.actions,
             choices=shape.choices,
@@ -56,6 +59,18 @@ class TeamSizes:
             max_deviation=settings.max_deviation,
             copies=0 if settings.shared else shape.agents,
             remembered=remembered,
+            foreseen=len(foreseen),
+        )
+
+    @property
+    def seen(self) -> TeamSizes:
+        """Without what is remembered and foreseen: what comes from the task itself."""
+        return replace(
+            self,
+            channel_features=self.channel_features[: len(self.channel_features) - self.foreseen],
+            node_features=self.node_features[: len(self.node_features) - self.remembered],
+            remembered=0,
+            foreseen=0,
         )
 
 
@@ -82,18 +97,30 @@ class ChoiceActor(nn.Module):
 class TeamActor(nn.Module):
     """What agents decide, from what they see themselves and from nothing else.
 
-    A fresh actor does not heed what is remembered: it begins as one without a memory would.
+    A fresh actor heeds neither what is remembered nor what is foreseen: it begins as one without
+    would, weight by weight. Both are learned while it learns, too, and must not move it before it
+    has found a use for them.
     """
 
     def __init__(self, sizes: TeamSizes, generator: torch.Generator) -> None:
         super().__init__()
-        self.rows = ChannelActor(sizes, generator, sizes.copies) if sizes.actions else None
-        self.choice = ChoiceActor(sizes, generator) if sizes.choices else None
-        if sizes.remembered:
-            for actor in (self.rows, self.choice):
-                if actor is not None:
-                    first = cast(Layer, actor.encoder.whole[0])
-                    nn.init.zeros_(first.weight[..., -sizes.remembered :])
+        seen = sizes.seen
+        self.rows = ChannelActor(seen, generator, sizes.copies) if sizes.actions else None
+        self.choice = ChoiceActor(seen, generator) if sizes.choices else None
+        for actor in (self.rows, self.choice):
+            if actor is not None:
+                _widen(actor.encoder.whole, sizes.remembered)
+                _widen(actor.encoder.rows, sizes.foreseen)
+
+
+def _widen(layers: nn.Sequential | None, more: int) -> None:
+    """Give the first of `layers` so many more inputs, behind the others and without weight."""
+    if layers is None or not more:
+        return
+    first = cast(Layer, layers[0])
+    weight = first.weight.detach()
+    nothing = weight.new_zeros(*weight.shape[:-1], more)
+    first.weight = nn.Parameter(torch.cat((weight, nothing), -1))
 
 
 class CentralCritic(nn.Module):

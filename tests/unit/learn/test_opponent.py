@@ -205,6 +205,44 @@ def test_what_is_hidden_changes_neither_forecasts_nor_actions(mode: OpponentMode
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shared", [True, False])
+def test_teams_begin_as_without_a_model(mode: OpponentMode, shared: bool) -> None:
+    rule = {"level": {"constant": 0.3, "wanted": 0.5}}
+    task = GuessTask()
+    assert task.shape.actions == ("level",)
+    without, with_model = (
+        Trainer(task, settings(one, shared=shared, first_rule=rule), 3).policy
+        for one in (OpponentMode.NONE, mode)
+    )
+    added = with_model.sizes.foreseen
+    assert added == len(with_model.sizes.channel_features) - len(without.sizes.channel_features) > 0
+    known = dict(without.actor.named_parameters())
+    for name, one in with_model.actor.named_parameters():
+        wide = one.shape != known[name].shape
+        assert wide == name.endswith("encoder.rows.0.weight")
+        # But for the order in which products are added up.
+        same = one[..., :-added] if wide else one
+        torch.testing.assert_close(same, known[name], rtol=0.0, atol=1e-5)
+        assert not wide or not one[..., -added:].any()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_model_learns_does_not_move_fresh_actors(mode: OpponentMode) -> None:
+    task = GuessTask()
+    trainer = Trainer(task, settings(mode, opponent_learning_rate=0.1), 1)
+    seen, model = task.reset(range(8)), trainer.policy.opponents
+    assert model is not None
+    noise = torch.Generator()
+    before, said = trainer.policy.act(seen, noise.manual_seed(2)), foreseen(trainer.policy, seen)
+    rollout = collect(task, trainer.policy, seed=5, episodes=1)
+    trainer._learn_of_others(rollout)
+    assert not torch.equal(said[0], foreseen(trainer.policy, seen)[0])
+    after = trainer.policy.act(seen, noise.manual_seed(2))
+    assert np.array_equal(before.rows, after.rows)
+    assert before.rows.any()
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_actors_act_on_what_is_foreseen(mode: OpponentMode) -> None:
     task = GuessTask()
     trainer = Trainer(task, settings(mode, learning_rate=0.02), 1)
