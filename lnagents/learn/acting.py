@@ -9,17 +9,16 @@ whatever other rows there are: an agent decides bit for bit the same alone and a
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lnagents.learn.experience import FloatArray
 from lnagents.learn.networks import ChannelActor
 from lnagents.model.kernel import direct, inlined, kernel
-
-Array: TypeAlias = NDArray[np.float32]
 
 BLOCK_ROWS = 256
 """For so many rows with padding there is room; sets are worked on in blocks that fit in there."""
@@ -28,19 +27,19 @@ BLOCK_ROWS = 256
 class Weights(NamedTuple):
     """Of a `ChannelActor`: [outputs, inputs] and [outputs] of each layer."""
 
-    first: Array
-    first_bias: Array
+    first: FloatArray
+    first_bias: FloatArray
     """Of a row alone; so is the second."""
-    second: Array
-    second_bias: Array
-    whole: Array
-    whole_bias: Array
+    second: FloatArray
+    second_bias: FloatArray
+    whole: FloatArray
+    whole_bias: FloatArray
     """Of mean and maximum of a set's rows, and of what belongs to the whole."""
-    head: Array
-    head_bias: Array
+    head: FloatArray
+    head_bias: FloatArray
     """Of a row and its whole."""
-    last: Array
-    last_bias: Array
+    last: FloatArray
+    last_bias: FloatArray
     """Gives the means."""
 
 
@@ -53,19 +52,19 @@ class Room(NamedTuple):
     """[rows], to which set each belongs."""
     begin: NDArray[np.int64]
     """[sets + 1], of the rows of each set."""
-    given: Array
+    given: FloatArray
     """[row features, rows]."""
-    hidden: Array
+    hidden: FloatArray
     """[hidden, rows]; so is `embedded`."""
-    embedded: Array
-    wholes: Array
+    embedded: FloatArray
+    wholes: FloatArray
     """[2 * hidden + whole features, sets]."""
-    context: Array
+    context: FloatArray
     """[hidden, sets]; so is `common`."""
-    common: Array
-    means: Array
+    common: FloatArray
+    means: FloatArray
     """[actions, rows]."""
-    deviation: Array
+    deviation: FloatArray
     """[actions]."""
 
 
@@ -120,7 +119,7 @@ class Acting:
         return torch.from_numpy(sample), torch.from_numpy(log_prob)
 
 
-def _arrays(layer: nn.Module) -> tuple[Array, Array]:
+def _arrays(layer: nn.Module) -> tuple[FloatArray, FloatArray]:
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor)  # noqa: S101
     assert isinstance(bias, Tensor)  # noqa: S101
@@ -148,16 +147,16 @@ def _room(weights: Weights, sets: int, padded: int) -> Room:
 @kernel
 def decide_rows(
     weights: Weights,
-    log_deviation: Array,
+    log_deviation: FloatArray,
     least: float,
     most: float,
     room: Room,
-    rows: Array,
-    whole: Array,
-    mask: Array,
-    noise: Array,
-    sample: Array,
-    log_prob: Array,
+    rows: FloatArray,
+    whole: FloatArray,
+    mask: FloatArray,
+    noise: FloatArray,
+    sample: FloatArray,
+    log_prob: FloatArray,
 ) -> None:
     """See `Acting.decide`.
 
@@ -189,7 +188,13 @@ def decide_rows(
 
 @inlined
 def _means(
-    weights: Weights, room: Room, rows: Array, whole: Array, mask: Array, first: int, end: int
+    weights: Weights,
+    room: Room,
+    rows: FloatArray,
+    whole: FloatArray,
+    mask: FloatArray,
+    first: int,
+    end: int,
 ) -> int:
     """Compute those of the sets from `first` to `end`; of how many rows."""
     sets, hidden = end - first, len(weights.head)
@@ -215,7 +220,7 @@ def _means(
 
 
 @inlined
-def _lay_out(room: Room, rows: Array, mask: Array, first: int, end: int) -> int:
+def _lay_out(room: Room, rows: FloatArray, mask: FloatArray, first: int, end: int) -> int:
     """The real rows of some sets side by side, each as a column of `given`; how many."""
     count = 0
     padded = mask.shape[1]
@@ -235,7 +240,7 @@ def _lay_out(room: Room, rows: Array, mask: Array, first: int, end: int) -> int:
 
 
 @inlined
-def _pool(room: Room, whole: Array, hidden: int, first: int, end: int) -> None:
+def _pool(room: Room, whole: FloatArray, hidden: int, first: int, end: int) -> None:
     """Mean and maximum of each set's rows, zeros if it has none, and what belongs to the whole."""
     sets = end - first
     for output in range(hidden):
@@ -256,7 +261,12 @@ def _pool(room: Room, whole: Array, hidden: int, first: int, end: int) -> None:
 
 @inlined
 def _draw(
-    room: Room, count: int, constant: np.float32, noise: Array, sample: Array, log_prob: Array
+    room: Room,
+    count: int,
+    constant: np.float32,
+    noise: FloatArray,
+    sample: FloatArray,
+    log_prob: FloatArray,
 ) -> None:
     """Means with as much of the noise as there is deviation."""
     deviation = room.deviation
@@ -271,7 +281,9 @@ def _draw(
 
 
 @inlined
-def _affine(weight: Array, bias: Array, inputs: Array, count: int, outputs: Array) -> None:
+def _affine(
+    weight: FloatArray, bias: FloatArray, inputs: FloatArray, count: int, outputs: FloatArray
+) -> None:
     """A linear layer of the first `count` columns."""
     for output in range(len(bias)):
         outputs[output, :count] = bias[output]
@@ -279,7 +291,9 @@ def _affine(weight: Array, bias: Array, inputs: Array, count: int, outputs: Arra
 
 
 @inlined
-def _add(weight: Array, skip: int, inputs: Array, count: int, outputs: Array) -> None:
+def _add(
+    weight: FloatArray, skip: int, inputs: FloatArray, count: int, outputs: FloatArray
+) -> None:
     """Add the product of `weight` from column `skip` on with the first `count` of the `inputs`.
 
     Two outputs and four inputs at a time, so that less is loaded and stored in between.
@@ -306,7 +320,7 @@ def _add(weight: Array, skip: int, inputs: Array, count: int, outputs: Array) ->
 
 
 @inlined
-def _rectify(values: Array, count: int) -> None:
+def _rectify(values: FloatArray, count: int) -> None:
     """max(0, ·) of the first `count` columns, in place."""
     for feature in range(len(values)):
         row = values[feature]

@@ -20,11 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from lnagents.learn.experience import ChannelArrays, FloatArray, State, checked
-from lnagents.learn.networks import SetEncoder, linear
+from lnagents.learn.networks import SetEncoder, linear, weights_of
 from lnagents.learn.row_sets import LEAST_ROWS
 from lnagents.learn.samples import Sight
 from lnagents.learn.team import TeamSizes
-from lnagents.model.errors import CheckpointError
 
 if TYPE_CHECKING:
     from lnagents.learn.policy import Policy
@@ -53,9 +52,7 @@ class Memory(nn.Module):
         """
         state = self.state_dict()
         if self._agents_first:
-            if not 0 <= agent < self._sizes.copies:
-                raise CheckpointError(f"the team has {self._sizes.copies} agents, none is {agent}")
-            state = {name: one[agent] for name, one in state.items()}
+            state = weights_of(agent, state, self._sizes.copies)
         memory = Memory(replace(self._sizes, copies=0), torch.Generator())
         memory.load_state_dict(state)
         return memory

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lnagents.learn.config import LearnConfig
+from lnagents.learn.experience import State
 from lnagents.learn.row_sets import Affine, RowSets
+from lnagents.model.errors import CheckpointError
 
 
 class NetworkSizes(Protocol):
@@ -62,6 +64,17 @@ class StackedLinear(nn.Module):
 
 
 Layer: TypeAlias = nn.Linear | StackedLinear
+
+
+def weights_of(agent: int, stacked: State, copies: int) -> State:
+    """Those of one agent, of networks of which each of so many agents has a copy.
+
+    Raises:
+        CheckpointError: there is no such agent.
+    """
+    if not 0 <= agent < copies:
+        raise CheckpointError(f"the team has {copies} agents, none is {agent}")
+    return {name: one[agent] for name, one in stacked.items()}
 
 
 def linear(

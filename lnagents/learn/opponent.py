@@ -27,12 +27,12 @@ from lnagents.learn.networks import (
     StackedLinear,
     join,
     linear,
+    weights_of,
 )
 from lnagents.learn.row_sets import LEAST_ROWS, RowSets
 from lnagents.learn.samples import Others, Sight
 from lnagents.learn.settings import OpponentMode, TrainSettings
 from lnagents.learn.task import TaskShape
-from lnagents.model.errors import CheckpointError
 
 
 def forecast_names(shape: TaskShape, settings: TrainSettings) -> tuple[str, ...]:
@@ -113,9 +113,7 @@ class OpponentModel(nn.Module):
         """
         state = self.state_dict()
         if self._agents_first:
-            if not 0 <= agent < self._shape.agents:
-                raise CheckpointError(f"the team has {self._shape.agents} agents, none is {agent}")
-            state = {name: one[agent] for name, one in state.items()}
+            state = weights_of(agent, state, self._shape.agents)
         settings = self._settings.model_copy(update={"shared": True})
         model = OpponentModel(self._shape, settings, torch.Generator())
         model.load_state_dict(state)

@@ -16,12 +16,12 @@ from lnagents.learn.acting import Acting
 from lnagents.learn.algorithms import algorithm_for
 from lnagents.learn.experience import State
 from lnagents.learn.memory import Memory
+from lnagents.learn.networks import weights_of
 from lnagents.learn.opponent import OpponentModel
 from lnagents.learn.samples import Decision, Noise, Others, Sight
 from lnagents.learn.settings import OpponentMode, Recurrence, TrainSettings
 from lnagents.learn.task import Actions, Seen, TaskShape
 from lnagents.learn.team import ChoiceActor, TeamActor, TeamSizes
-from lnagents.model.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,11 +188,9 @@ class Policy:
         """
         if self.actor.rows is None:
             raise ValueError("the team takes no actions for rows")
-        if self.sizes.copies and not 0 <= agent < self.sizes.copies:
-            raise CheckpointError(f"the team has {self.sizes.copies} agents, none is {agent}")
         state: State = self.actor.rows.state_dict()
         if self.sizes.copies:
-            state = {name: value[agent] for name, value in state.items()}
+            state = weights_of(agent, state, self.sizes.copies)
             state["log_deviation"] = state["log_deviation"].flatten()
         return {name: value.clone() for name, value in state.items()}
 
